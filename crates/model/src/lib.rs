@@ -1,0 +1,50 @@
+//! The words of Nightshift as types: entities, telemetry batches, anomalies, incidents, hypotheses, ids, topics.
+//!
+//! Lives here: value types, their wire forms (protobuf for envelopes and telemetry, JSON for control records),
+//! stable hashes and ids, the catalogue of fault classes, the fold from journal to incident.
+//!
+//! Never here: I/O, a clock that reads the system's time, randomness, decisions. Everything in this crate gives
+//! the same output for the same input on every machine.
+
+pub mod anomaly;
+pub mod batch;
+pub mod change;
+pub mod clock;
+pub mod entity;
+pub mod envelope;
+pub mod fault;
+pub mod hash;
+pub mod ids;
+pub mod incident;
+pub mod journal;
+pub mod severity;
+pub mod time;
+pub mod topics;
+pub mod topology;
+
+/// Types generated from `proto/nightshift/v1/bus.proto`.
+#[expect(missing_docs, clippy::derive_partial_eq_without_eq, reason = "generated; documented in the .proto file")]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/nightshift.v1.rs"));
+}
+
+pub use anomaly::{Anomaly, AnomalyKind, Direction, Explanation, Phase};
+pub use change::{Change, ChangeType};
+pub use clock::{Clock, ManualClock};
+pub use entity::{Alias, EntityId, EntityKind, EntityMeta};
+pub use envelope::{Envelope, EnvelopeError, Routing};
+pub use fault::FaultClass;
+pub use ids::{EnvelopeId, IncidentId, OccurrenceId};
+pub use incident::{
+    BlastRadius, Contribution, Evidence, Hypothesis, Incident, IncidentStatus, TimelineEntry,
+};
+pub use journal::{EventKind, JournalDraft, JournalEvent};
+pub use severity::Severity;
+pub use time::Timestamp;
+pub use topology::{EdgeKind, Observation};
+
+/// The tenant of everything when none is configured.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// Shards of `telemetry.raw`; fixed when a topic is made.
+pub const SHARDS: u32 = 64;
