@@ -181,7 +181,14 @@ const BODY_VERSION: u8 = 1;
 impl JournalEvent {
     /// Puts a draft into its place.
     pub fn from_draft(tenant: &str, seq: u64, draft: JournalDraft) -> Self {
-        Self { tenant: tenant.into(), seq, incident: draft.incident, at: draft.at, actor: draft.actor, event: draft.event }
+        Self {
+            tenant: tenant.into(),
+            seq,
+            incident: draft.incident,
+            at: draft.at,
+            actor: draft.actor,
+            event: draft.event,
+        }
     }
 
     /// The bytes that are hashed and stored.

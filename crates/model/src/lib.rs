@@ -35,9 +35,7 @@ pub use entity::{Alias, EntityId, EntityKind, EntityMeta};
 pub use envelope::{Envelope, EnvelopeError, Routing};
 pub use fault::FaultClass;
 pub use ids::{EnvelopeId, IncidentId, OccurrenceId};
-pub use incident::{
-    BlastRadius, Contribution, Evidence, Hypothesis, Incident, IncidentStatus, TimelineEntry,
-};
+pub use incident::{BlastRadius, Contribution, Evidence, Hypothesis, Incident, IncidentStatus, TimelineEntry};
 pub use journal::{EventKind, JournalDraft, JournalEvent};
 pub use severity::Severity;
 pub use time::Timestamp;

@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn thresholds_belong_to_the_higher_severity() {
-        let want = [(0.9, "critical"), (0.899, "high"), (0.7, "high"), (0.5, "medium"), (0.49, "low"), (f64::NAN, "low")];
+        let want =
+            [(0.9, "critical"), (0.899, "high"), (0.7, "high"), (0.5, "medium"), (0.49, "low"), (f64::NAN, "low")];
         for (score, name) in want {
             assert_eq!(Severity::from_score(score).as_str(), name, "{score}");
         }

@@ -66,8 +66,7 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with as many of 3, 6 or 9 decimals as are needed.
     pub fn to_rfc3339(self) -> String {
-        chrono::DateTime::from_timestamp_nanos(self.0)
-            .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+        chrono::DateTime::from_timestamp_nanos(self.0).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
     }
 }
 

@@ -168,9 +168,8 @@ impl BatchBuilder {
         let varint_len = |n: usize| (64 - (n as u64 | 1).leading_zeros() as usize).div_ceil(7);
         let block: usize =
             columns.iter().filter(|(_, c)| !c.is_empty()).map(|(_, c)| 1 + varint_len(c.len()) + c.len()).sum();
-        let mut out = Vec::with_capacity(
-            block + self.entities.len() + self.logs.len() + self.spans.len() + source.len() + 24,
-        );
+        let mut out =
+            Vec::with_capacity(block + self.entities.len() + self.logs.len() + self.spans.len() + source.len() + 24);
         put_bytes(&mut out, 1, source.as_bytes());
         out.extend_from_slice(&self.entities);
         if block > 0 {
@@ -188,8 +187,19 @@ impl BatchBuilder {
 
     /// Forgets everything but the capacity.
     pub fn clear(&mut self) {
-        let Self { entities, fingerprints, entity, kinds, timestamps, values, dictionary, previous_labels, logs, spans, .. } =
-            self;
+        let Self {
+            entities,
+            fingerprints,
+            entity,
+            kinds,
+            timestamps,
+            values,
+            dictionary,
+            previous_labels,
+            logs,
+            spans,
+            ..
+        } = self;
         for column in
             [entities, fingerprints, entity, kinds, timestamps, values, dictionary, previous_labels, logs, spans]
         {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{EntityId, EntityMeta, Timestamp, proto};
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 
 fn host(name: &str) -> EntityMeta {
     EntityMeta { service: "s".into(), ..EntityMeta::bare(EntityId::new("c", "host", "", name)) }
