@@ -5,6 +5,9 @@
 //!
 //! Never here: judgement. A source observes; it has no opinion about what it saw.
 
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+
 use async_trait::async_trait;
 use nightshift_health::{Reporter, SelfMetrics};
 use nightshift_model::batch::SeriesKind;

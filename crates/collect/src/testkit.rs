@@ -1,0 +1,179 @@
+//! Doubles for tests of sources: a sink that remembers, and a context around it.
+//!
+//! Lives here: what the tests of every source share. Never here: anything that a running Nightshift uses.
+
+use crate::{Accepted, Attributes, LogEntry, MetricPoint, Sink, SinkError, SourceContext, SpanEntry};
+use async_trait::async_trait;
+use nightshift_health::{Component, HealthBoard, SelfMetrics};
+use nightshift_model::{Anomaly, Change, Clock, ManualClock, Timestamp};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The moment at which [`TestContext`] stands when it is made: 2026-01-01T00:00:00Z.
+pub const START: Timestamp = Timestamp::from_secs(1_767_225_600);
+
+/// Longest that [`RecordingSink::wait_until`] waits before it fails the test. Not a measure of speed: it only turns a
+/// hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Everything that was handed in, in order of arrival.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// Samples.
+    pub metrics: Vec<MetricPoint>,
+    /// Log lines.
+    pub logs: Vec<LogEntry>,
+    /// Spans.
+    pub spans: Vec<SpanEntry>,
+    /// Changes with their resource.
+    pub changes: Vec<(Attributes, Change)>,
+    /// Alerts with their resource.
+    pub alerts: Vec<(Attributes, Anomaly)>,
+    /// Calls that were refused because the sink was told to.
+    pub refused: u64,
+    /// Calls that were taken.
+    pub calls: u64,
+}
+
+/// A [`Sink`] that takes everything and remembers it, or is busy for as many calls as it is told.
+#[derive(Debug, Default)]
+pub struct RecordingSink {
+    recorded: Mutex<Recorded>,
+    busy_calls: Mutex<u64>,
+    changed: Notify,
+}
+
+impl RecordingSink {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The next `calls` calls answer [`SinkError::Busy`]; `u64::MAX` is until told otherwise.
+    pub fn set_busy(&self, calls: u64) {
+        *self.busy_calls.lock() = calls;
+    }
+
+    /// What came so far.
+    pub fn recorded(&self) -> Recorded {
+        self.recorded.lock().clone()
+    }
+
+    /// Takes what came so far, leaving nothing.
+    pub fn take(&self) -> Recorded {
+        std::mem::take(&mut *self.recorded.lock())
+    }
+
+    /// Waits until what came satisfies `enough`, and gives it.
+    ///
+    /// # Panics
+    /// After 30 seconds: the test hangs otherwise.
+    pub async fn wait_until(&self, enough: impl Fn(&Recorded) -> bool) -> Recorded {
+        let waiting = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                // Listens before it looks: what comes in between is not missed.
+                changed.as_mut().enable();
+                let now = self.recorded();
+                if enough(&now) {
+                    return now;
+                }
+                changed.await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(recorded) => recorded,
+            Err(_) => panic!("the sink never got what the test waits for; it has {:#?}", self.recorded()),
+        }
+    }
+
+    fn take_in(&self, n: usize, put: impl FnOnce(&mut Recorded)) -> Result<Accepted, SinkError> {
+        let busy = {
+            let mut left = self.busy_calls.lock();
+            let busy = *left > 0;
+            if *left != u64::MAX {
+                *left = left.saturating_sub(1);
+            }
+            busy
+        };
+        let mut recorded = self.recorded.lock();
+        if busy {
+            recorded.refused += 1;
+        } else {
+            recorded.calls += 1;
+            put(&mut recorded);
+        }
+        drop(recorded);
+        self.changed.notify_waiters();
+        if busy {
+            return Err(SinkError::Busy { retry_after: Duration::from_millis(10) });
+        }
+        Ok(Accepted { accepted: n as u64, ..Accepted::default() })
+    }
+}
+
+#[async_trait]
+impl Sink for RecordingSink {
+    async fn metrics(&self, _source: &str, points: Vec<MetricPoint>) -> Result<Accepted, SinkError> {
+        self.take_in(points.len(), |r| r.metrics.extend(points))
+    }
+
+    async fn logs(&self, _source: &str, lines: Vec<LogEntry>) -> Result<Accepted, SinkError> {
+        self.take_in(lines.len(), |r| r.logs.extend(lines))
+    }
+
+    async fn spans(&self, _source: &str, spans: Vec<SpanEntry>) -> Result<Accepted, SinkError> {
+        self.take_in(spans.len(), |r| r.spans.extend(spans))
+    }
+
+    async fn changes(&self, _source: &str, changes: Vec<(Attributes, Change)>) -> Result<Accepted, SinkError> {
+        self.take_in(changes.len(), |r| r.changes.extend(changes))
+    }
+
+    async fn alerts(&self, _source: &str, alerts: Vec<(Attributes, Anomaly)>) -> Result<Accepted, SinkError> {
+        self.take_in(alerts.len(), |r| r.alerts.extend(alerts))
+    }
+}
+
+/// A [`SourceContext`] over a [`RecordingSink`], with everything behind it in reach of the test.
+pub struct TestContext {
+    /// What the source is given.
+    pub context: SourceContext,
+    /// What it hands in.
+    pub sink: Arc<RecordingSink>,
+    /// Its clock; stands at [`START`] until moved.
+    pub clock: Arc<ManualClock>,
+    /// Where it reports.
+    pub board: HealthBoard,
+}
+
+impl TestContext {
+    /// For a source of this name.
+    pub fn new(name: &str) -> Self {
+        let sink = RecordingSink::new();
+        let clock = Arc::new(ManualClock::at(START));
+        let board = HealthBoard::new(clock.clone());
+        let context = SourceContext {
+            sink: sink.clone(),
+            clock: clock.clone() as Arc<dyn Clock>,
+            health: board.reporter(format!("{name}-collector")),
+            metrics: SelfMetrics::default(),
+            shutdown: CancellationToken::new(),
+        };
+        Self { context, sink, clock, board }
+    }
+
+    /// The source's row on the health board.
+    ///
+    /// # Panics
+    /// When it has retired.
+    pub fn health(&self) -> Component {
+        let name = self.context.health.name();
+        let rows = self.board.components();
+        rows.into_iter().find(|c| c.name == name).unwrap_or_else(|| panic!("{name} is on the health board"))
+    }
+}
