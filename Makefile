@@ -1,0 +1,57 @@
+# Each target is safe to repeat and says what it does. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DEMO_DATA ?= target/demo-data
+# What the demo leaves out (Kafka, PostgreSQL) is what takes longest to build; `make build` has everything.
+DEMO_BIN := target/demo/nightshift
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: watch ## Install what is missing, build, and watch this machine at http://127.0.0.1:8080
+
+.PHONY: watch
+watch: ## Build (small and quick) and watch this very machine
+	@scripts/setup build
+	@echo "==> building (the first time takes some minutes; later seconds)"
+	cargo build --locked --profile demo --no-default-features -p nightshift
+	@echo "==> starting: incidents at http://127.0.0.1:8080 and in \`$(DEMO_BIN) incidents --watch\`; Ctrl-C ends it"
+	@exec $(DEMO_BIN) run --data $(DEMO_DATA) --log "$${NIGHTSHIFT_LOG:-warn,nightshift=info}"
+
+.PHONY: build
+build: ## The full release binary, default features, at target/release/nightshift
+	@scripts/setup build full
+	cargo build --locked --release -p nightshift
+
+.PHONY: lint
+lint: ## Formatting, clippy, and the rules of the house
+	@scripts/setup build full
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo run --locked -q -p xtask -- tidy
+
+.PHONY: test
+test: ## Everything, real servers included, in its short form
+	@scripts/setup build full test
+	@scripts/with-testenv cargo test --workspace --locked --no-fail-fast
+
+.PHONY: test-long
+test-long: ## The full numbers: restarts, simulation seeds, load
+	@scripts/setup build full test
+	cargo build --locked --release -p nightshift
+	@NIGHTSHIFT_LONG=1 scripts/with-testenv cargo test --workspace --locked --no-fail-fast
+	@bench/run
+
+.PHONY: bench
+bench: ## Measure: detector, log mining, whole-process load; prints the table of bench/README.md
+	@scripts/setup build full
+	cargo build --locked --release -p nightshift
+	@bench/run
+
+.PHONY: testenv-down
+testenv-down: ## Stop servers that an interrupted test left behind
+	@testenv/down
