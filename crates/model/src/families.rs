@@ -471,7 +471,8 @@ mod tests {
 
     #[test]
     fn the_names_that_people_have() {
-        let table: &[(&str, &[(&'static str, &'static str)], &str)] = &[
+        type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let table: &[Row] = &[
             ("node_cpu_seconds_total", &[("mode", "idle")], "cpu down"),
             ("node_cpu_seconds_total", &[("mode", "user")], "cpu up"),
             ("node_cpu_seconds_total", &[("mode", "iowait")], "disk_io up"),

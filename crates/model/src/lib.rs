@@ -24,7 +24,7 @@ pub mod topics;
 pub mod topology;
 
 /// Types generated from `proto/nightshift/v1/bus.proto`.
-#[expect(missing_docs, clippy::derive_partial_eq_without_eq, reason = "generated; documented in the .proto file")]
+#[expect(missing_docs, reason = "generated; documented in the .proto file")]
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/nightshift.v1.rs"));
 }
