@@ -1,1 +1,4 @@
 //! nightshift-detect
+pub mod logs;
+pub mod rules;
+pub mod sealed;

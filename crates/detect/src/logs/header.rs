@@ -1,0 +1,160 @@
+//! Finds where the header of a raw log line ends: time, host, level, component, in the orders that are common.
+//!
+//! Collect knows the format of what it follows and does not need this; it is for files of unknown make.
+
+const LEVELS: &[&str] = &[
+    "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "ERR", "SEVERE", "CRITICAL", "CRIT", "ALERT",
+    "FATAL", "EMERG", "PANIC", "FAILURE",
+];
+/// Fields that a header has at most.
+const FIELDS_MAX: usize = 12;
+
+/// The message of a raw line: what stands after the header, the whole line when there is none.
+pub fn split(line: &str) -> &str {
+    let start = content_at(line.as_bytes()).min(line.len());
+    line.get(start..).unwrap_or(line).trim_start()
+}
+
+fn content_at(line: &[u8]) -> usize {
+    let mut fields: [(usize, usize); FIELDS_MAX] = [(0, 0); FIELDS_MAX];
+    let mut n = 0;
+    let mut i = 0;
+    while n < FIELDS_MAX {
+        while line.get(i).is_some_and(u8::is_ascii_whitespace) {
+            i += 1;
+        }
+        let start = i;
+        while line.get(i).is_some_and(|b| !b.is_ascii_whitespace()) {
+            i += 1;
+        }
+        if i == start {
+            break;
+        }
+        fields[n] = (start, i);
+        n += 1;
+    }
+    let field = |i: usize| if i < n { &line[fields[i].0..fields[i].1] } else { &[] as &[u8] };
+    let first = field(0);
+    if let Some(bar) = first.iter().position(|b| *b == b'|')
+        && is_time(&first[..bar])
+    {
+        return bars(line, bar);
+    }
+    // The last time among the first fields; some headers carry two.
+    let Some(time) = (0..n.min(8)).rev().find(|i| is_time(field(*i))) else { return 0 };
+    let mut at = time + 1;
+    let level = (at..n.min(at + 5)).find(|i| {
+        let f = field(*i);
+        let bare = f.strip_prefix(b"[").and_then(|f| f.strip_suffix(b"]")).unwrap_or(f);
+        let bare = bare.strip_suffix(b":").unwrap_or(bare);
+        let letter = matches!(f, b"V" | b"D" | b"I" | b"W" | b"E" | b"F") && is_number(field(i - 1));
+        letter || LEVELS.iter().any(|l| bare.eq_ignore_ascii_case(l.as_bytes()))
+    });
+    if let Some(level) = level {
+        at = level + 1;
+    }
+    while is_number(field(at)) && level.is_some() && ends_colon(field(at + 1)) {
+        at += 1;
+    }
+    let begin = |i: usize| if i < n { fields[i].0 } else { line.len() };
+    // [thread], [request and tenant]
+    let skip_brackets = |mut i: usize| {
+        if field(i).first() == Some(&b'[')
+            && let Some(end) = (i..n).find(|k| matches!(field(*k), [.., b']'] | [.., b']', b':']))
+        {
+            i = end + 1;
+        }
+        i
+    };
+    if level.is_some() {
+        at = skip_brackets(at);
+        if ends_colon(field(at)) {
+            return begin(at + 1);
+        }
+        let name = field(at);
+        let dotted = name.contains(&b'.') && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
+        if dotted && field(at + 1).first() == Some(&b'[') {
+            at = skip_brackets(at + 1);
+        }
+        return begin(at);
+    }
+    // Syslog: host, program[pid]:
+    if !ends_colon(field(at)) && ends_colon(field(at + 1)) {
+        return begin(at + 2);
+    }
+    if ends_colon(field(at)) {
+        return begin(at + 1);
+    }
+    begin(at)
+}
+
+/// `time|component|number|message`
+fn bars(line: &[u8], first: usize) -> usize {
+    let mut at = first + 1;
+    for _ in 0..2 {
+        let Some(len) = line[at..].iter().position(|b| *b == b'|') else { break };
+        if line[at..at + len].iter().any(u8::is_ascii_whitespace) {
+            break;
+        }
+        at += len + 1;
+    }
+    at
+}
+
+fn ends_colon(field: &[u8]) -> bool {
+    field.len() > 1 && field.ends_with(b":")
+}
+
+fn is_number(field: &[u8]) -> bool {
+    !field.is_empty() && field.iter().all(u8::is_ascii_digit)
+}
+
+/// A date, a time of day, a Unix time: digits with signs of a time, or ten and more digits.
+fn is_time(field: &[u8]) -> bool {
+    let field = field.strip_prefix(b"[").unwrap_or(field);
+    let field = field.strip_suffix(b"]").unwrap_or(field);
+    let digits = field.iter().filter(|b| b.is_ascii_digit()).count();
+    if is_number(field) {
+        return (10..=19).contains(&digits);
+    }
+    let signs = field.iter().filter(|b| matches!(b, b'-' | b':' | b'/' | b'.')).count();
+    field.first().is_some_and(u8::is_ascii_digit)
+        && digits >= 4
+        && signs >= 1
+        && field
+            .iter()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'/' | b'.' | b',' | b'T' | b'Z' | b'+'))
+        && (signs >= 2 || field.contains(&b'-') || field.contains(&b':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_common_makes() {
+        let cases = [
+            ("2026-01-02T03:04:05Z INFO [main] org.example.App: it began", "it began"),
+            ("2026-01-02 03:04:05,678 WARN  [a b] x.y.Z: too: slow", "too: slow"),
+            ("Jan  2 03:04:05 web1 sshd[123]: session closed", "session closed"),
+            ("01-02 03:04:05.678  123  456 D Window: shown", "shown"),
+            ("2026-01-02 03:04:05.678 123 INFO a.b.c [req-1 - -] GET", "GET"),
+            ("20260102-03:04:05:678|Step|300|went 5", "went 5"),
+            ("- 1700000000 2026.01.02 n1 2026-01-02-03.04.05.6 n1 RAS KERNEL INFO parity error", "parity error"),
+            ("no header here", "no header here"),
+            ("1234 lines", "1234 lines"),
+            ("", ""),
+            ("2026-01-02", ""),
+        ];
+        for (line, want) in cases {
+            assert_eq!(split(line), want, "{line}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_has_a_message_that_is_its_end(line in "[ -~ä]{0,120}") {
+            proptest::prop_assert!(line.ends_with(split(&line)));
+        }
+    }
+}
