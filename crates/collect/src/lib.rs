@@ -5,6 +5,24 @@
 //!
 //! Never here: judgement. A source observes; it has no opinion about what it saw.
 
+mod expo;
+pub mod http;
+pub mod ingest;
+pub mod remote_write;
+pub mod resolve;
+mod bounded;
+mod change;
+#[cfg(test)]
+mod corpus;
+mod deliver;
+pub mod exec;
+pub mod files;
+pub mod host;
+pub mod journald;
+pub mod lines;
+mod process;
+pub mod supervise;
+pub mod syslog;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 

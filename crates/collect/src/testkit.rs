@@ -5,7 +5,10 @@
 use crate::{Accepted, Attributes, LogEntry, MetricPoint, Sink, SinkError, SourceContext, SpanEntry};
 use async_trait::async_trait;
 use nightshift_health::{Component, HealthBoard, SelfMetrics};
-use nightshift_model::{Anomaly, Change, Clock, ManualClock, Timestamp};
+use nightshift_bus::{
+    Bus, BusError, Capabilities, Consumer, GroupPosition, Outgoing, PartitionInfo, Record, TopicSpec,
+};
+use nightshift_model::{Anomaly, Change, Clock, Envelope, ManualClock, Timestamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,5 +178,94 @@ impl TestContext {
         let name = self.context.health.name();
         let rows = self.board.components();
         rows.into_iter().find(|c| c.name == name).unwrap_or_else(|| panic!("{name} is on the health board"))
+    }
+}
+
+/// A [`Bus`] that only takes: it keeps what was published for the test to read (or throws it away), and can be full.
+#[derive(Debug, Default)]
+pub struct RecordingBus {
+    records: Mutex<Vec<(String, Outgoing)>>,
+    busy_calls: Mutex<u64>,
+    forget: bool,
+}
+
+impl RecordingBus {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// One that keeps nothing, for benches.
+    pub fn forgetful() -> Arc<Self> {
+        Arc::new(Self { forget: true, ..Self::default() })
+    }
+
+    /// The next `calls` publishes answer [`BusError::Backpressure`].
+    pub fn set_busy(&self, calls: u64) {
+        *self.busy_calls.lock() = calls;
+    }
+
+    /// The envelopes of a topic, in order.
+    ///
+    /// # Panics
+    /// When a record is no envelope.
+    pub fn envelopes(&self, topic: &str) -> Vec<Envelope> {
+        let records = self.records.lock();
+        let of_topic = records.iter().filter(|(t, _)| t == topic);
+        of_topic.map(|(_, r)| Envelope::decode(r.bytes.clone()).unwrap_or_else(|e| panic!("{e}"))).collect()
+    }
+
+    /// Throws away what it has.
+    pub fn clear(&self) {
+        self.records.lock().clear();
+    }
+}
+
+#[async_trait]
+impl Bus for RecordingBus {
+    fn kind(&self) -> &'static str {
+        "recording"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { durable: false, torn_tail_recovery: false, retention: false, multi_process: false }
+    }
+
+    async fn ensure_topics(&self, _topics: &[TopicSpec]) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    async fn publish(&self, topic: &str, records: Vec<Outgoing>) -> Result<(), BusError> {
+        {
+            let mut left = self.busy_calls.lock();
+            if *left > 0 {
+                *left -= 1;
+                return Err(BusError::Backpressure { retry_after: Duration::from_millis(1_500) });
+            }
+        }
+        if !self.forget {
+            self.records.lock().extend(records.into_iter().map(|r| (topic.to_owned(), r)));
+        }
+        Ok(())
+    }
+
+    async fn consumer(&self, _group: &str, _topics: &[&str]) -> Result<Box<dyn Consumer>, BusError> {
+        Err(BusError::Closed)
+    }
+
+    async fn fetch(&self, _: &str, _: u32, _: u64, _: usize) -> Result<Vec<Record>, BusError> {
+        Err(BusError::Closed)
+    }
+
+    async fn partitions(&self) -> Result<Vec<PartitionInfo>, BusError> {
+        Ok(Vec::new())
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupPosition>, BusError> {
+        Ok(Vec::new())
+    }
+
+    async fn close(&self) -> Result<(), BusError> {
+        Ok(())
     }
 }
