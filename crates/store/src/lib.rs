@@ -5,6 +5,22 @@
 //!
 //! Never here: decisions. The store keeps what it is told, whole or not at all, and gives it back.
 
+mod append;
+pub mod audit;
+mod config;
+mod head;
+mod memory;
+mod rows;
+mod sql;
+pub mod tokens;
+
+pub use append::{BODY_BYTES_MAX, EMPTY_HEAD};
+pub use config::{PostgresConfig, SqliteConfig, StoreConfig};
+pub use head::{HEAD_FILE_BYTES_MAX, HeadFiles, parse_head};
+pub use memory::{CommitFault, MemoryStore};
+pub use sql::{SCHEMA_VERSION, SqlStore};
+pub use tokens::Role;
+
 use async_trait::async_trait;
 use nightshift_model::journal::{ChainHash, JournalDraft};
 use nightshift_model::{
@@ -24,6 +40,17 @@ pub struct Commit {
     pub documents: Vec<Document>,
     /// Where consumers go on, moved together with what they did.
     pub cursors: Vec<Cursor>,
+}
+
+impl Commit {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.journal.is_empty()
+            && self.anomalies.is_empty()
+            && self.changes.is_empty()
+            && self.documents.is_empty()
+            && self.cursors.is_empty()
+    }
 }
 
 /// A small named row: topology, learned priors, settings.
@@ -125,6 +152,16 @@ pub struct ChainLink {
     pub hash: ChainHash,
 }
 
+impl ChainLink {
+    /// What it says.
+    ///
+    /// # Errors
+    /// `Corrupt` when its body is not readable.
+    pub fn event(&self) -> Result<JournalEvent, StoreError> {
+        append::read_body(&self.body).map_err(|e| StoreError::Corrupt(format!("link {} {e}", self.seq)))
+    }
+}
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -142,6 +179,9 @@ pub enum StoreError {
     /// The name is taken.
     #[error("`{0}` exists already")]
     Exists(String),
+    /// It cannot be kept, and never will be: a number that is not finite, a name with a NUL, a body too long.
+    #[error("refuse {0}")]
+    Refused(String),
     /// Stored bytes are not what was written.
     #[error("stored data is damaged: {0}")]
     Corrupt(String),
@@ -197,6 +237,14 @@ pub trait Store: Send + Sync {
 
     /// The end of the chain as the database has it.
     async fn chain_head(&self, tenant: &str) -> Result<ChainHead, StoreError>;
+
+    /// Appends links that were exported elsewhere, exactly as they are, and folds them. They must continue the chain
+    /// as it stands (`Corrupt` otherwise, and nothing is written).
+    async fn append_links(&self, tenant: &str, links: Vec<ChainLink>) -> Result<(), StoreError>;
+
+    /// Compares every incident as it is kept, with all that is searched of it, to the fold of its journal, at one
+    /// moment. Returns what differs, one line each, at most `max`.
+    async fn check_projection(&self, tenant: &str, max: usize) -> Result<Vec<String>, StoreError>;
 
     /// Builds every projection of the tenant anew from its journal.
     async fn rebuild(&self, tenant: &str) -> Result<(), StoreError>;

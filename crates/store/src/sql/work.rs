@@ -1,0 +1,256 @@
+//! What is written, one unit of work at a time, inside a transaction that somebody else ends.
+
+use super::db::{Arg, Row, Tx};
+use crate::append::{self, EMPTY_HEAD, Existing, Prepared};
+use crate::rows::{self, AnomalyRow, IncidentRow};
+use crate::{ChainHead, ChainLink, Commit, StoreError, TokenRow};
+use nightshift_model::{Incident, IncidentId, JournalEvent, Timestamp};
+use std::collections::BTreeSet;
+
+/// One unit: all of it is written, or none.
+#[derive(Debug)]
+pub(super) enum Work {
+    Commit(Commit),
+    AppendLinks(Vec<ChainLink>),
+    Rebuild,
+    Prune(Timestamp),
+    PutToken(TokenRow),
+    RevokeToken { name: String, at: Timestamp },
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) events: Vec<JournalEvent>,
+    /// Rows removed or changed, where the caller wants to know.
+    pub(super) rows: u64,
+    /// Where the chain ends now, if it moved.
+    pub(super) head: Option<ChainHead>,
+}
+
+impl Work {
+    /// Does it for a tenant (empty for what has none).
+    pub(super) async fn run(self, tx: &mut Tx, tenant: &str) -> Result<Done, StoreError> {
+        match self {
+            Self::Commit(commit) => run_commit(tx, tenant, commit).await,
+            Self::AppendLinks(links) => append_links(tx, tenant, links).await,
+            Self::Rebuild => rebuild(tx, tenant).await,
+            Self::Prune(before) => prune(tx, tenant, before).await,
+            Self::PutToken(token) => put_token(tx, &token).await,
+            Self::RevokeToken { name, at } => {
+                let sql = "UPDATE tokens SET revoked_at = $1 WHERE name = $2 AND revoked_at IS NULL";
+                let rows = tx.execute("revoke a token", sql, &[Arg::Int(at.0), Arg::Text(&name)]).await?;
+                Ok(Done { rows, ..Done::default() })
+            }
+        }
+    }
+}
+
+/// Takes the lock on a tenant's chain and returns its end. The row is made on the first commit of a tenant.
+async fn lock_head(tx: &mut Tx, tenant: &str) -> Result<ChainHead, StoreError> {
+    let select =
+        super::db::assembled(format!("SELECT count, hash FROM chain_heads WHERE tenant = $1{}", tx.for_update()));
+    let what = "lock the head of the chain";
+    if let Some(row) = tx.fetch(what, select.clone(), &[Arg::Text(tenant)]).await?.first() {
+        return head(row);
+    }
+    // Another writer may make it at this moment: then ours waits, does nothing, and finds theirs.
+    let insert = "INSERT INTO chain_heads (tenant, count, hash) VALUES ($1, 0, $2) ON CONFLICT (tenant) DO NOTHING";
+    tx.execute(what, insert, &[Arg::Text(tenant), Arg::Blob(&EMPTY_HEAD.hash)]).await?;
+    let rows = tx.fetch(what, select, &[Arg::Text(tenant)]).await?;
+    rows.first().map_or(Ok(EMPTY_HEAD), head)
+}
+
+/// A head from a row of count and hash.
+pub(super) fn head(row: &Row) -> Result<ChainHead, StoreError> {
+    Ok(ChainHead { count: row.count(0)?, hash: row.hash(1)? })
+}
+
+async fn existing(
+    tx: &mut Tx,
+    tenant: &str,
+    ids: BTreeSet<IncidentId>,
+    numbers: BTreeSet<u64>,
+) -> Result<Existing, StoreError> {
+    let mut existing = Existing::default();
+    for id in ids {
+        let sql = "SELECT body FROM incidents WHERE tenant = $1 AND id = $2";
+        let rows = tx.fetch("read an incident", sql, &[Arg::Text(tenant), Arg::Blob(&id.to_bytes())]).await?;
+        if let Some(row) = rows.first() {
+            existing.incidents.insert(id, rows::decode("an incident", &row.blob(0)?)?);
+        }
+    }
+    for number in numbers {
+        let Ok(n) = i64::try_from(number) else { continue };
+        let sql = "SELECT number FROM incidents WHERE tenant = $1 AND number = $2";
+        if !tx.fetch("look for a number", sql, &[Arg::Text(tenant), Arg::Int(n)]).await?.is_empty() {
+            existing.numbers.insert(number);
+        }
+    }
+    Ok(existing)
+}
+
+async fn run_commit(tx: &mut Tx, tenant: &str, commit: Commit) -> Result<Done, StoreError> {
+    let before = lock_head(tx, tenant).await?;
+    let existing =
+        existing(tx, tenant, append::named(&commit.journal), append::wanted_numbers(&commit.journal)).await?;
+    let prepared = append::prepare(tenant, before, existing, commit.journal)?;
+    let done = put_prepared(tx, tenant, prepared).await?;
+    for a in &commit.anomalies {
+        put_anomaly(tx, tenant, &a.id.to_bytes(), &AnomalyRow::of(a)?).await?;
+    }
+    for c in &commit.changes {
+        let sql = "INSERT INTO changes (tenant, id, at, body) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT (tenant, id) DO NOTHING";
+        let (id, body) = (c.id.to_bytes(), rows::change_body(c)?);
+        tx.execute("keep a change", sql, &[Arg::Text(tenant), Arg::Blob(&id), Arg::Int(c.at.0), Arg::Blob(&body)])
+            .await?;
+    }
+    for d in &commit.documents {
+        let place = [Arg::Text(tenant), Arg::Text(&d.collection), Arg::Blob(d.key.as_bytes())];
+        match &d.body {
+            Some(body) => {
+                let sql = "INSERT INTO documents (tenant, collection, key, body) VALUES ($1, $2, $3, $4) \
+                           ON CONFLICT (tenant, collection, key) DO UPDATE SET body = excluded.body";
+                tx.execute("keep a document", sql, &[place[0], place[1], place[2], Arg::Blob(body)]).await?;
+            }
+            None => {
+                let sql = "DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND key = $3";
+                tx.execute("remove a document", sql, &place).await?;
+            }
+        }
+    }
+    for c in &commit.cursors {
+        let sql = "INSERT INTO cursors (tenant, consumer, topic, part, next_offset) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (tenant, consumer, topic, part) DO UPDATE SET next_offset = excluded.next_offset";
+        let next = rows::to_i64("offset", c.next_offset)?;
+        let args = [
+            Arg::Text(tenant),
+            Arg::Text(&c.consumer),
+            Arg::Text(&c.topic),
+            Arg::Int(i64::from(c.partition)),
+            Arg::Int(next),
+        ];
+        tx.execute("move a cursor", sql, &args).await?;
+    }
+    Ok(done)
+}
+
+async fn append_links(tx: &mut Tx, tenant: &str, links: Vec<ChainLink>) -> Result<Done, StoreError> {
+    let (ids, numbers) = append::named_by_links(&links)?;
+    let before = lock_head(tx, tenant).await?;
+    let existing = existing(tx, tenant, ids, numbers).await?;
+    put_prepared(tx, tenant, append::prepare_links(tenant, before, existing, links)?).await
+}
+
+async fn put_prepared(tx: &mut Tx, tenant: &str, prepared: Prepared) -> Result<Done, StoreError> {
+    if prepared.appended.is_empty() {
+        return Ok(Done::default());
+    }
+    let mut events = Vec::with_capacity(prepared.appended.len());
+    for append::Appended { link, event } in prepared.appended {
+        let sql = "INSERT INTO incident_events (tenant, seq, incident, body, hash) VALUES ($1, $2, $3, $4, $5)";
+        let id = event.incident.to_bytes();
+        let args = [
+            Arg::Text(tenant),
+            Arg::Int(rows::to_i64("sequence number", link.seq)?),
+            Arg::Blob(&id),
+            Arg::Blob(&link.body),
+            Arg::Blob(&link.hash),
+        ];
+        tx.execute("append to the journal", sql, &args).await?;
+        events.push(event);
+    }
+    for (id, inc) in &prepared.incidents {
+        put_incident(tx, tenant, *id, inc).await?;
+    }
+    let sql = "UPDATE chain_heads SET count = $1, hash = $2 WHERE tenant = $3";
+    let count = rows::to_i64("count", prepared.head.count)?;
+    tx.execute("move the head", sql, &[Arg::Int(count), Arg::Blob(&prepared.head.hash), Arg::Text(tenant)]).await?;
+    Ok(Done { events, rows: 0, head: Some(prepared.head) })
+}
+
+async fn put_incident(tx: &mut Tx, tenant: &str, id: IncidentId, inc: &Incident) -> Result<(), StoreError> {
+    let row = IncidentRow::of(inc)?;
+    let sql = "INSERT INTO incidents (tenant, id, number, status, severity, updated_at, onset, synthetic, entities, \
+               names, text, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+               ON CONFLICT (tenant, id) DO UPDATE SET number = excluded.number, status = excluded.status, \
+               severity = excluded.severity, updated_at = excluded.updated_at, onset = excluded.onset, \
+               synthetic = excluded.synthetic, entities = excluded.entities, names = excluded.names, \
+               text = excluded.text, body = excluded.body";
+    let id = id.to_bytes();
+    let args = [
+        Arg::Text(tenant),
+        Arg::Blob(&id),
+        Arg::Int(row.number),
+        Arg::Text(&row.status),
+        Arg::Int(row.severity),
+        Arg::Int(row.updated_at),
+        Arg::Int(row.onset),
+        Arg::Int(row.synthetic),
+        Arg::Text(&row.entities),
+        Arg::Text(&row.names),
+        Arg::Text(&row.text),
+        Arg::Blob(&row.body),
+    ];
+    tx.execute("keep an incident", sql, &args).await.map(drop)
+}
+
+async fn put_anomaly(tx: &mut Tx, tenant: &str, id: &[u8], row: &AnomalyRow) -> Result<(), StoreError> {
+    let sql = "INSERT INTO anomalies (tenant, id, entity, severity, onset, last_seen, open, body) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+               ON CONFLICT (tenant, id) DO UPDATE SET entity = excluded.entity, severity = excluded.severity, \
+               onset = excluded.onset, last_seen = excluded.last_seen, open = excluded.open, body = excluded.body";
+    let args = [
+        Arg::Text(tenant),
+        Arg::Blob(id),
+        Arg::Blob(&row.entity),
+        Arg::Int(row.severity),
+        Arg::Int(row.onset),
+        Arg::Int(row.last_seen),
+        Arg::Int(row.open),
+        Arg::Blob(&row.body),
+    ];
+    tx.execute("keep an anomaly", sql, &args).await.map(drop)
+}
+
+async fn rebuild(tx: &mut Tx, tenant: &str) -> Result<Done, StoreError> {
+    lock_head(tx, tenant).await?;
+    tx.execute("clear the incidents", "DELETE FROM incidents WHERE tenant = $1", &[Arg::Text(tenant)]).await?;
+    for id in super::read::journalled(tx, tenant).await? {
+        let events = super::read::incident_events(tx, tenant, id).await?;
+        let inc = append::fold(&events).ok_or_else(|| crate::audit::never_opened(id))?;
+        put_incident(tx, tenant, id, &inc).await?;
+    }
+    Ok(Done::default())
+}
+
+async fn prune(tx: &mut Tx, tenant: &str, before: Timestamp) -> Result<Done, StoreError> {
+    let args = [Arg::Text(tenant), Arg::Int(before.0)];
+    let anomalies = "DELETE FROM anomalies WHERE tenant = $1 AND open = 0 AND last_seen < $2";
+    let changes = "DELETE FROM changes WHERE tenant = $1 AND at < $2";
+    let rows =
+        tx.execute("prune anomalies", anomalies, &args).await? + tx.execute("prune changes", changes, &args).await?;
+    Ok(Done { rows, ..Done::default() })
+}
+
+async fn put_token(tx: &mut Tx, token: &TokenRow) -> Result<Done, StoreError> {
+    let taken = "SELECT id FROM tokens WHERE secret_sha256 = $1 OR (name = $2 AND revoked_at IS NULL AND $3 = 0)";
+    let revoked = i64::from(token.revoked_at.is_some());
+    let args = [Arg::Blob(&token.secret_sha256), Arg::Text(&token.name), Arg::Int(revoked)];
+    if !tx.fetch("look for a token", taken, &args).await?.is_empty() {
+        return Err(StoreError::Exists(format!("token {}", token.name)));
+    }
+    let sql = "INSERT INTO tokens (name, role, secret_sha256, created_at, generated, revoked_at) \
+               VALUES ($1, $2, $3, $4, $5, $6)";
+    let args = [
+        Arg::Text(&token.name),
+        Arg::Text(&token.role),
+        Arg::Blob(&token.secret_sha256),
+        Arg::Int(token.created_at.0),
+        Arg::Int(i64::from(token.generated)),
+        Arg::OptInt(token.revoked_at.map(|t| t.0)),
+    ];
+    tx.execute("keep a token", sql, &args).await?;
+    Ok(Done::default())
+}
