@@ -5,6 +5,23 @@
 //!
 //! Never here: what a message means. Records are bytes of an envelope; only routing is looked at.
 
+mod config;
+#[cfg(any(test, feature = "test-support"))]
+pub mod conformance;
+mod dead_letter;
+pub mod embedded;
+mod group;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod memory;
+mod rng;
+pub mod snapshot;
+
+pub use config::{
+    BusConfig, EmbeddedConfig, KafkaConfig, KafkaSasl, KafkaTls, MemoryConfig, SaslMechanism, Secret, build,
+};
+pub use dead_letter::{DEAD_LETTER_SCHEMA, DeadLetter, dead_letter};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use nightshift_model::Routing;
@@ -134,6 +151,9 @@ pub enum BusError {
     /// What is stored is damaged beyond a torn tail.
     #[error("bus data is damaged: {0}")]
     Corrupt(String),
+    /// What was asked cannot be done, now or later.
+    #[error("{0}")]
+    Invalid(String),
     /// The disk or the broker failed.
     #[error("{what}")]
     Io {
@@ -156,6 +176,7 @@ impl BusError {
             Self::Fenced => "fenced",
             Self::Closed => "closed",
             Self::Corrupt(_) => "corrupt",
+            Self::Invalid(_) => "invalid",
             Self::Io { .. } => "io",
         }
     }
@@ -163,6 +184,28 @@ impl BusError {
     /// Whether trying again later can help.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Backpressure { .. } | Self::Io { .. } | Self::Fenced)
+    }
+
+    /// For `map_err`: `what` was being done when the disk or the broker failed.
+    pub(crate) fn io<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source: source.into() }
+    }
+}
+
+/// Refuses a name that could leave its folder or that not every kind of bus can hold.
+pub(crate) fn check_name(kind: &str, name: &str) -> Result<(), BusError> {
+    let ok = (1..=200).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if ok {
+        Ok(())
+    } else {
+        Err(BusError::Invalid(format!(
+            "{kind} `{name}`: use 1 to 200 of a-z, 0-9, `.`, `_`, `-`, not starting with `.`"
+        )))
     }
 }
 
@@ -218,5 +261,19 @@ pub trait SnapshotStore: Send + Sync {
     async fn put(&self, worker: &str, shard: u32, bytes: Bytes) -> Result<(), BusError>;
 
     /// The newest snapshot of a shard that was put whole.
-    async fn get(&self, worker: &str, shard: u32) -> Result<Option<Bytes>, BusError>;
+    async fn get(&self, worker: &str, shard: u32) -> Result<Option<Bytes>, BusError> {
+        self.read(worker, shard).await.map(|found| found.bytes)
+    }
+
+    /// As [`SnapshotStore::get`], and what was damaged on the way to it.
+    async fn read(&self, worker: &str, shard: u32) -> Result<SnapshotRead, BusError>;
+}
+
+/// A snapshot that was looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotRead {
+    /// The newest one that is whole; `None`: begin afresh.
+    pub bytes: Option<Bytes>,
+    /// One line for each damaged one that was passed over. For the log and for health: work will be done again.
+    pub warnings: Vec<String>,
 }
