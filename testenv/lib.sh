@@ -72,21 +72,26 @@ enabled_units() {
     awk '{ print $1 }' | sort
 }
 
+# missing_packages PACKAGE…: those that are not installed, one a line.
+missing_packages() {
+  local package
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || printf '%s\n' "$package"
+  done
+}
+
 # apt_install PACKAGE…: installs what is missing, quietly, services held back. Without root: prints the one line, exits 1.
 apt_install() {
-  local missing=() package
-  for package in "$@"; do
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-  done
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]})) || return 0
   command -v apt-get >/dev/null 2>&1 || die "this is no Debian: install what \`${missing[*]}\` holds by hand"
-  if ((EUID != 0)); then
-    die "missing packages; run: sudo apt-get install -y --no-install-recommends ${missing[*]}"
-  fi
+  ((EUID == 0)) || die "missing packages; run: sudo apt-get install -y --no-install-recommends ${missing[*]}"
   say "installing ${missing[*]}"
   install_held_back apt_quiet "${missing[@]}" || die "apt-get could not install ${missing[*]} (its last lines are above)"
 }
 
+# The first try is without `update`: it is slow, and mostly not needed.
 apt_quiet() {
   local log rc=0
   log=$(mktemp)
@@ -96,10 +101,11 @@ apt_quiet() {
   return "$rc"
 }
 
+# --no-remove: nothing that somebody installed goes away for a test (another syslog daemon, say).
 apt_get() {
   local verb=$1
   shift
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends "$verb" "$@"
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends --no-remove "$verb" "$@"
 }
 
 # wait_for SECONDS COMMAND…: until the command succeeds; 1 when the time is over.
