@@ -99,6 +99,11 @@ impl<'a> BatchView<'a> {
         self.entities.len()
     }
 
+    /// One of its entities as it is on the wire: equal bytes are an equal entity, so a reader need decode it only once.
+    pub fn entity_bytes(&self, index: u32) -> Option<&'a [u8]> {
+        self.entities.get(index as usize).copied()
+    }
+
     /// One of its entities.
     ///
     /// # Errors

@@ -1,0 +1,609 @@
+//! Features per service and minute: latency (mean, p95, p99), error ratio, request rate, CPU, memory.
+//!
+//! Lives here: what spans and samples give them, the minutes in event time and when they close, and a cheap check of
+//! error ratio and latency against a fixed window of 50 minutes. Never here: storage; rows leave as effects.
+//!
+//! A row is of one entity that is a service or workload (or names one): entities are what shards are made of, so one
+//! shard sees all of it. A minute closes when event time is `lateness_secs` past its end; what comes later is counted.
+
+use crate::metrics::{Effects, Wire, score_of, wire_struct};
+use nightshift_model::batch::SeriesKind;
+use nightshift_model::families::{Reading, SignalFamily};
+use nightshift_model::time::NANOS_PER_SEC;
+use nightshift_model::{
+    Anomaly, AnomalyKind, Direction, EntityId, EntityKind, EntityMeta, Explanation, FaultClass, OccurrenceId, Phase,
+    Severity, Timestamp, proto,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const MINUTE: i64 = 60 * NANOS_PER_SEC;
+/// Ratio of neighbouring buckets of the latency histogram: quantiles are within 5 %.
+const BUCKET_RATIO: f64 = 1.1;
+/// Buckets: 1 µs to more than an hour.
+const BUCKETS: usize = 240;
+/// Readings of the fixed window.
+const WINDOW: usize = 50;
+/// Open minutes of a shard, at most: beyond it the oldest closes early.
+const OPEN_MAX: usize = 20_000;
+
+/// Features per service and minute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct FeaturesConfig {
+    /// Whether they are made.
+    pub enabled: bool,
+    /// How long after its end a minute waits for stragglers, seconds of event time.
+    #[schemars(range(min = 0, max = 3_600))]
+    pub lateness_secs: u32,
+    /// Whether error ratio and latency of each minute are checked.
+    pub check: bool,
+    /// Sigmas of that check.
+    #[schemars(range(min = 0.5, max = 100.0))]
+    pub sigma: f64,
+}
+
+impl Default for FeaturesConfig {
+    fn default() -> Self {
+        Self { enabled: true, lateness_secs: 30, check: true, sigma: 2.5 }
+    }
+}
+
+/// What a sample of a service feeds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Field {
+    /// Mean latency; factor to milliseconds.
+    Latency(f64),
+    /// 95th percentile; the same.
+    LatencyP95(f64),
+    /// 99th percentile; the same.
+    LatencyP99(f64),
+    /// Seconds (or so) of latency per second: `_sum` of a histogram; the same.
+    LatencySum(f64),
+    /// Requests per second.
+    Requests,
+    /// Failed requests per second.
+    Errors,
+    /// Share of requests that fail; factor to a ratio.
+    ErrorRatio(f64),
+    /// Processor; factor to percent.
+    Cpu(f64),
+    /// Memory; factor to megabytes.
+    Memory(f64),
+}
+
+impl Field {
+    /// The field that a metric feeds. `name`: lower case, with `_` for separators.
+    pub(crate) fn of<'a>(
+        name: &str,
+        kind: SeriesKind,
+        reading: Option<Reading>,
+        label: &impl Fn(&str) -> Option<&'a str>,
+    ) -> Option<Self> {
+        let has = |w: &str| name.contains(w);
+        let ms = if has("_ms") || has("millis") { 1.0 } else if has("second") || name.ends_with("_s") { 1_000.0 } else { 1.0 };
+        let rate = kind != SeriesKind::Gauge;
+        let share = if has("percent") || has("_pct") { 0.01 } else { 1.0 };
+        Some(match reading?.family {
+            SignalFamily::Latency if name.ends_with("_sum") => Self::LatencySum(ms),
+            SignalFamily::Latency if rate => return None,
+            SignalFamily::Latency if has("p99") || label("quantile") == Some("0.99") => Self::LatencyP99(ms),
+            SignalFamily::Latency if has("p95") || label("quantile") == Some("0.95") => Self::LatencyP95(ms),
+            SignalFamily::Latency if has("p50") || has("p90") || label("quantile").is_some() => return None,
+            SignalFamily::Latency => Self::Latency(ms),
+            SignalFamily::RequestRate => Self::Requests,
+            SignalFamily::ErrorRatio if rate => Self::Errors,
+            SignalFamily::ErrorRatio if has("success") => return None,
+            SignalFamily::ErrorRatio if has("ratio") || has("percent") || has("pct") => Self::ErrorRatio(share),
+            SignalFamily::Cpu if !rate && (has("percent") || has("pct") || has("usage")) => Self::Cpu(1.0),
+            SignalFamily::Cpu if !rate && (has("ratio") || has("utilization")) => Self::Cpu(100.0),
+            SignalFamily::Memory if !rate && has("bytes") => Self::Memory(1e-6),
+            SignalFamily::Memory if !rate && has("_mb") => Self::Memory(1.0),
+            _ => return None,
+        })
+    }
+}
+
+/// One minute of one service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureRow {
+    /// Tenant.
+    pub tenant: String,
+    /// The entity.
+    pub entity: EntityId,
+    /// Its logical service.
+    pub service: String,
+    /// Start of the minute, event time.
+    pub minute: Timestamp,
+    /// Requests seen as spans.
+    pub requests: u64,
+    /// Mean latency, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_mean_ms: Option<f64>,
+    /// 95th percentile, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_p95_ms: Option<f64>,
+    /// 99th percentile, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_p99_ms: Option<f64>,
+    /// Share of requests that failed (status 500 and above), 0..=1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_ratio: Option<f64>,
+    /// Requests per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_rate: Option<f64>,
+    /// Processor, percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_pct: Option<f64>,
+    /// Memory, megabytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_mb: Option<f64>,
+}
+
+/// Sum and number.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Mean {
+    sum: f64,
+    n: u32,
+}
+
+wire_struct!(Mean { sum, n });
+
+impl Mean {
+    fn add(&mut self, v: f64) {
+        self.sum += v;
+        self.n = self.n.saturating_add(1);
+    }
+
+    fn get(self) -> Option<f64> {
+        let mean = self.sum / f64::from(self.n);
+        mean.is_finite().then_some(mean)
+    }
+}
+
+/// A minute that fills.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Minute {
+    spans: u64,
+    failed: u64,
+    span_ms: f64,
+    histogram: Vec<u32>,
+    latency: Mean,
+    p95: Mean,
+    p99: Mean,
+    latency_sum: f64,
+    requests: f64,
+    any_requests: bool,
+    errors: f64,
+    ratio: Mean,
+    cpu: Mean,
+    memory: Mean,
+}
+
+wire_struct!(Minute {
+    spans, failed, span_ms, histogram, latency, p95, p99, latency_sum, requests, any_requests, errors, ratio, cpu,
+    memory,
+});
+
+/// The last readings of one feature: a fixed window, as old as the newest 50 minutes.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Window {
+    ring: Vec<f64>,
+    next: u32,
+    /// Of the alarm that is open: its onset, score, and calm minutes.
+    onset: Option<i64>,
+    last: i64,
+    score: f64,
+    calm: u32,
+    /// Minutes that are off, before it opened, and when they began.
+    run: u32,
+    began: i64,
+}
+
+wire_struct!(Window { ring, next, onset, last, score, calm, run, began });
+
+/// Features of a shard.
+#[derive(Debug, Clone)]
+pub(crate) struct Features {
+    config: FeaturesConfig,
+    /// By start of the minute and entity, so that minutes close in order.
+    open: BTreeMap<(i64, u32), Minute>,
+    /// By entity and feature (0 error ratio, 1 latency).
+    windows: BTreeMap<(u32, u8), Window>,
+    watermark: i64,
+    closed: i64,
+    late: u64,
+}
+
+impl Features {
+    pub(crate) fn new(config: FeaturesConfig) -> Self {
+        Self {
+            config,
+            open: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            watermark: i64::MIN,
+            closed: i64::MIN,
+            late: 0,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.open.len() * (size_of::<Minute>() + 32 + BUCKETS * 4) + self.windows.len() * (WINDOW * 8 + 96)
+    }
+
+    /// Whether the entity's row is not yet written.
+    pub(crate) fn holds(&self, entity: u32) -> bool {
+        self.open.keys().any(|(_, e)| *e == entity)
+            || (0..2).any(|f| self.windows.get(&(entity, f)).is_some_and(|w| w.onset.is_some()))
+    }
+
+    pub(crate) fn forget(&mut self, entity: u32) {
+        for feature in 0..2 {
+            self.windows.remove(&(entity, feature));
+        }
+    }
+
+    fn minute(&mut self, entity: u32, at: i64) -> Option<&mut Minute> {
+        if !self.config.enabled {
+            return None;
+        }
+        let start = at.div_euclid(MINUTE).saturating_mul(MINUTE);
+        if start <= self.closed {
+            self.late += 1;
+            return None;
+        }
+        self.watermark = self.watermark.max(at);
+        if self.open.len() >= OPEN_MAX && !self.open.contains_key(&(start, entity)) {
+            self.late += 1;
+            return None;
+        }
+        Some(self.open.entry((start, entity)).or_default())
+    }
+
+    /// A sample's value after conversion; `interval` is the series' usual one, seconds.
+    pub(crate) fn sample(&mut self, entity: u32, field: Field, at: i64, x: f64, interval: f64) {
+        let interval = interval.clamp(0.0, 60.0);
+        let Some(m) = self.minute(entity, at) else { return };
+        match field {
+            Field::Latency(k) => m.latency.add(x * k),
+            Field::LatencyP95(k) => m.p95.add(x * k),
+            Field::LatencyP99(k) => m.p99.add(x * k),
+            // Rates of several series add up, readings of one do not: each stands for its interval.
+            Field::LatencySum(k) => m.latency_sum += x * k * interval,
+            Field::Requests => {
+                m.requests += x * interval;
+                m.any_requests = true;
+            }
+            Field::Errors => m.errors += x * interval,
+            Field::ErrorRatio(k) => m.ratio.add(x * k),
+            Field::Cpu(k) => m.cpu.add(x * k),
+            Field::Memory(k) => m.memory.add(x * k),
+        }
+    }
+
+    /// A span: served or consumed ones are the service's work.
+    pub(crate) fn span(&mut self, entity: u32, span: &proto::Span) {
+        const SERVER: u32 = 2;
+        const CONSUMER: u32 = 5;
+        let serves = matches!(span.kind, SERVER | CONSUMER) || (span.kind <= 1 && span.parent_span_id.is_empty());
+        if !serves {
+            return;
+        }
+        let Some(m) = self.minute(entity, span.start_ns) else { return };
+        let ms = span.duration_ns as f64 * 1e-6;
+        m.spans += 1;
+        m.failed += u64::from(span.error || span.http_status >= 500);
+        m.span_ms += ms;
+        if m.histogram.is_empty() {
+            m.histogram.resize(BUCKETS, 0);
+        }
+        // Buckets of BUCKET_RATIO from 1 µs on.
+        let bucket = ((ms * 1_000.0).max(1.0).ln() / BUCKET_RATIO.ln()) as usize;
+        m.histogram[bucket.min(BUCKETS - 1)] += 1;
+    }
+
+    /// Closes the minutes whose time is over.
+    pub(crate) fn close<'a>(
+        &mut self,
+        entity: impl Fn(u32) -> Option<(&'a str, &'a EntityMeta)>,
+        out: &mut Effects,
+    ) {
+        let lateness = i64::from(self.config.lateness_secs) * NANOS_PER_SEC;
+        let end = self.watermark.saturating_sub(lateness).saturating_sub(MINUTE);
+        while let Some(first) = self.open.first_entry() {
+            let (start, index) = *first.key();
+            if start > end {
+                break;
+            }
+            let minute = first.remove();
+            self.closed = self.closed.max(start);
+            if let Some((tenant, meta)) = entity(index) {
+                if let Some(row) = row(tenant, meta, start, &minute) {
+                    if self.config.check {
+                        self.check(index, tenant, meta, &row, out);
+                    }
+                    out.features.push(row);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, index: u32, tenant: &str, meta: &EntityMeta, row: &FeatureRow, out: &mut Effects) {
+        let checks = [
+            (0u8, "error_ratio", row.error_ratio, FaultClass::ErrorRateSpike, 0.005, 0.02),
+            (1, "latency_p95_ms", row.latency_p95_ms.or(row.latency_mean_ms), FaultClass::LatencySpike, 0.0, 1.0),
+        ];
+        for (feature, signal, value, fault, floor, least) in checks {
+            let Some(value) = value else { continue };
+            let window = self.windows.entry((index, feature)).or_default();
+            let verdict = window.step(row.minute.0, value, self.config.sigma, floor, least);
+            let Some((phase, numbers)) = verdict else { continue };
+            let labels = BTreeMap::new();
+            let kind = AnomalyKind::Statistical;
+            let fingerprint = Anomaly::fingerprint_of(tenant, meta.id.as_str(), kind, signal, &labels);
+            let onset = Timestamp(numbers.onset);
+            out.anomalies.push(Anomaly {
+                id: OccurrenceId::derive(fingerprint, onset),
+                fingerprint,
+                tenant: tenant.to_owned(),
+                entity: meta.clone(),
+                kind,
+                signal: signal.to_owned(),
+                labels,
+                onset,
+                last_seen: Timestamp(numbers.last),
+                phase,
+                score: numbers.score,
+                severity: Severity::from_score(numbers.score),
+                direction: Direction::Up,
+                fault,
+                description: format!("value {value:.2} deviates {:.1} sigma from mean", numbers.sigma),
+                explanation: Explanation {
+                    observed: Some(value),
+                    expected: Some(numbers.mean),
+                    lower: None,
+                    upper: Some(numbers.mean + self.config.sigma * numbers.scale),
+                    sigma: Some(numbers.sigma),
+                    model: "feature_window".to_owned(),
+                    model_version: crate::metrics::MODEL_VERSION,
+                    features: BTreeMap::from([("points".to_owned(), f64::from(numbers.points))]),
+                    sample: String::new(),
+                },
+                source: String::new(),
+            });
+        }
+    }
+
+    pub(crate) fn put_state(&self, out: &mut Vec<u8>) {
+        self.watermark.put(out);
+        self.closed.put(out);
+        self.late.put(out);
+        (self.open.len() as u32).put(out);
+        for (key, minute) in &self.open {
+            key.put(out);
+            minute.put(out);
+        }
+        (self.windows.len() as u32).put(out);
+        for (key, window) in &self.windows {
+            key.put(out);
+            window.put(out);
+        }
+    }
+
+    pub(crate) fn take_state(&mut self, from: &mut &[u8]) -> Option<()> {
+        self.watermark = i64::take(from)?;
+        self.closed = i64::take(from)?;
+        self.late = u64::take(from)?;
+        for _ in 0..u32::take(from)? {
+            let (key, minute) = <((i64, u32), Minute)>::take(from)?;
+            if !minute.histogram.is_empty() && minute.histogram.len() != BUCKETS {
+                return None;
+            }
+            self.open.insert(key, minute);
+        }
+        for _ in 0..u32::take(from)? {
+            let (key, window) = <((u32, u8), Window)>::take(from)?;
+            if window.ring.len() > WINDOW || (window.next as usize) > WINDOW {
+                return None;
+            }
+            self.windows.insert(key, window);
+        }
+        Some(())
+    }
+}
+
+/// The numbers of a verdict on a minute.
+struct Numbers {
+    onset: i64,
+    last: i64,
+    score: f64,
+    sigma: f64,
+    mean: f64,
+    scale: f64,
+    points: u32,
+}
+
+impl Window {
+    /// Scores a minute against those before it, then learns it unless it is off.
+    fn step(&mut self, at: i64, value: f64, sigma: f64, floor: f64, least: f64) -> Option<(Phase, Numbers)> {
+        let n = self.ring.len();
+        let mean = self.ring.iter().sum::<f64>() / n.max(1) as f64;
+        let variance = self.ring.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n.max(1) as f64;
+        let scale = variance.sqrt().max(floor).max(0.02 * mean.abs()).max(f64::MIN_POSITIVE);
+        let z = (value - mean) / scale;
+        // Far in sigmas and worth a look: half as much again, and not next to nothing.
+        let off = n >= 30 && z >= sigma && value >= least && value >= 1.5 * mean;
+        let score = score_of((z / (2.0 * sigma)) as f32);
+        let numbers = |w: &Self| Numbers {
+            onset: w.onset.unwrap_or(at),
+            last: w.last,
+            score: w.score,
+            sigma: z,
+            mean,
+            scale,
+            points: n as u32,
+        };
+        if !off {
+            if n < WINDOW {
+                self.ring.push(value);
+            } else {
+                self.ring[self.next as usize % WINDOW] = value;
+                self.next = (self.next + 1) % WINDOW as u32;
+            }
+            self.run = 0;
+            if self.onset.is_some() {
+                self.calm += 1;
+                if self.calm >= 3 {
+                    let told = numbers(self);
+                    self.onset = None;
+                    return Some((Phase::Closed, told));
+                }
+            }
+            return None;
+        }
+        self.calm = 0;
+        self.last = at;
+        if self.run == 0 {
+            self.began = at;
+        }
+        self.run += 1;
+        if self.onset.is_some() {
+            // An hour of the same is the new normal: the window starts again.
+            if self.run >= 60 {
+                let told = numbers(self);
+                *self = Self::default();
+                return Some((Phase::Closed, told));
+            }
+            let worse = Severity::from_score(score) > Severity::from_score(self.score);
+            self.score = self.score.max(score);
+            return worse.then(|| (Phase::Update, numbers(self)));
+        }
+        if self.run >= 2 || z >= 4.0 * sigma {
+            self.onset = Some(self.began);
+            self.score = score;
+            return Some((Phase::Open, numbers(self)));
+        }
+        None
+    }
+}
+
+fn row(tenant: &str, meta: &EntityMeta, start: i64, m: &Minute) -> Option<FeatureRow> {
+    let named = !meta.service.is_empty();
+    if !named && !matches!(meta.id.kind(), EntityKind::Service | EntityKind::Workload | EntityKind::Database) {
+        return None;
+    }
+    let spans = m.spans > 0;
+    let requests = m.requests.max(0.0);
+    let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| (part / whole).clamp(0.0, 1.0));
+    Some(FeatureRow {
+        tenant: tenant.to_owned(),
+        entity: meta.id.clone(),
+        service: if named { meta.service.clone() } else { meta.id.name() },
+        minute: Timestamp(start),
+        requests: m.spans,
+        latency_mean_ms: if spans {
+            Some(m.span_ms / m.spans as f64)
+        } else {
+            m.latency.get().or_else(|| (requests > 0.0 && m.latency_sum > 0.0).then(|| m.latency_sum / requests))
+        },
+        latency_p95_ms: quantile(&m.histogram, 0.95).or_else(|| m.p95.get()),
+        latency_p99_ms: quantile(&m.histogram, 0.99).or_else(|| m.p99.get()),
+        error_ratio: if spans {
+            Some(m.failed as f64 / m.spans as f64)
+        } else {
+            m.ratio.get().or_else(|| if m.any_requests { ratio(m.errors, requests + m.errors) } else { None })
+        },
+        request_rate: if spans { Some(m.spans as f64 / 60.0) } else { m.any_requests.then_some(requests / 60.0) },
+        cpu_pct: m.cpu.get(),
+        mem_mb: m.memory.get(),
+    })
+}
+
+fn quantile(histogram: &[u32], q: f64) -> Option<f64> {
+    let total: u64 = histogram.iter().map(|n| u64::from(*n)).sum();
+    if total == 0 {
+        return None;
+    }
+    let rank = ((q * total as f64).ceil() as u64).max(1);
+    let mut seen = 0;
+    for (i, n) in histogram.iter().enumerate() {
+        seen += u64::from(*n);
+        if seen >= rank {
+            // Middle of the bucket, from µs to ms.
+            return Some(BUCKET_RATIO.powf(i as f64 + 0.5) * 1e-3);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> EntityMeta {
+        EntityMeta::bare(EntityId::new("c", "service", "", "checkout"))
+    }
+
+    fn span(at_secs: i64, ms: u64, status: u32) -> proto::Span {
+        proto::Span {
+            start_ns: at_secs * NANOS_PER_SEC,
+            duration_ns: ms * 1_000_000,
+            kind: 2,
+            http_status: status,
+            ..Default::default()
+        }
+    }
+
+    fn feed(minutes: i64, fails: impl Fn(i64) -> i64) -> Effects {
+        let mut features = Features::new(FeaturesConfig::default());
+        let (meta, mut out) = (service(), Effects::default());
+        for minute in 0..minutes {
+            for i in 0..100 {
+                let status = if i < fails(minute) { 503 } else { 200 };
+                features.span(0, &span(minute * 60 + i * 60 / 100, 10 + i as u64, status));
+            }
+            features.close(|_| Some(("t", &meta)), &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn a_minute_of_spans_is_a_row() {
+        let out = feed(4, |_| 3);
+        let row = &out.features[0];
+        assert_eq!((row.service.as_str(), row.requests, row.error_ratio), ("checkout", 100, Some(0.03)));
+        assert!((row.latency_mean_ms.unwrap() - 59.5).abs() < 0.1);
+        assert!((row.latency_p95_ms.unwrap() / 104.0 - 1.0).abs() < 0.06);
+        assert!((row.latency_p99_ms.unwrap() / 108.0 - 1.0).abs() < 0.06);
+        assert_eq!(out.features.len(), 2, "the last two minutes are still open");
+        assert!((row.request_rate.unwrap() - 100.0 / 60.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn errors_alarm_once_and_close() {
+        let out = feed(70, |m| if (50..56).contains(&m) { 30 } else { m % 2 });
+        let phases: Vec<_> = out.anomalies.iter().map(|a| (a.phase, a.signal.as_str())).collect();
+        assert_eq!(phases, [(Phase::Open, "error_ratio"), (Phase::Closed, "error_ratio")]);
+        assert_eq!(out.anomalies[0].onset, Timestamp::from_secs(50 * 60));
+        assert_eq!(out.anomalies[0].id, out.anomalies[1].id);
+        assert_eq!(out.anomalies[0].fault, FaultClass::ErrorRateSpike);
+    }
+
+    #[test]
+    fn samples_feed_the_same_rows() {
+        let mut features = Features::new(FeaturesConfig::default());
+        let (meta, mut out) = (service(), Effects::default());
+        for i in 0..30 {
+            let at = i * 10 * NANOS_PER_SEC;
+            features.sample(0, Field::Requests, at, 20.0, 10.0);
+            features.sample(0, Field::Errors, at, 5.0, 10.0);
+            features.sample(0, Field::Cpu(100.0), at, 0.5, 10.0);
+            features.sample(0, Field::LatencyP99(1_000.0), at, 0.25, 10.0);
+        }
+        features.close(|_| Some(("t", &meta)), &mut out);
+        let row = &out.features[0];
+        assert_eq!((row.request_rate, row.error_ratio), (Some(20.0), Some(0.2)));
+        assert_eq!((row.cpu_pct, row.latency_p99_ms), (Some(50.0), Some(250.0)));
+    }
+}
