@@ -320,6 +320,7 @@ const RULES: &[Rule] = rules! {
     Memory Up ["_memory_"];
     Memory Up ["_mem_"];
     Memory Up ["_swap_"];
+    Memory Up ["_paging_"];
     Memory Up ["_heap_"];
     Memory Up ["_memstats_"] - ["_mallocs_", "_frees_", "_lookups_", "_last_gc_"];
     Memory Neither ["_memstats_"];
@@ -507,6 +508,7 @@ mod tests {
             ("system_network_transmit_bytes", &[], "network up"),
             ("system_process_cpu_percent", &[], "cpu up"),
             ("system_process_memory_bytes", &[], "memory up"),
+            ("system_paging_utilization_ratio", &[], "memory up"),
             ("system.cpu.utilization", &[("cpu.mode", "idle")], "cpu down"),
             ("system.memory.usage", &[("system.memory.state", "free")], "memory down"),
             ("http.server.request.duration", &[], "latency up"),
