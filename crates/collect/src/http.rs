@@ -132,6 +132,13 @@ pub struct HeldBody {
     _budget: Option<OwnedSemaphorePermit>,
 }
 
+impl HeldBody {
+    /// Its bytes, without a copy. The budget is held by this value, so keep it until they are done with.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
 impl std::ops::Deref for HeldBody {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -307,7 +314,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, sh
         let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
         tracker.spawn(async move {
             let _held = (permit, slot);
-            connection(IdleIo::new(stream, Duration::from_secs(limits.idle_secs)), peer, router, &limits, shutdown).await;
+            connection(IdleIo::new(stream, Duration::from_secs(limits.idle_secs)), peer, router, &limits, shutdown)
+                .await;
         });
     }
     tracker.close();

@@ -5,22 +5,23 @@
 //!
 //! Never here: judgement. A source observes; it has no opinion about what it saw.
 
-mod expo;
-pub mod http;
-pub mod ingest;
-pub mod remote_write;
-pub mod resolve;
 mod bounded;
 mod change;
 #[cfg(test)]
 mod corpus;
 mod deliver;
 pub mod exec;
+mod expo;
 pub mod files;
 pub mod host;
+pub mod http;
+pub mod ingest;
 pub mod journald;
 pub mod lines;
 mod process;
+pub mod otlp;
+pub mod remote_write;
+pub mod resolve;
 pub mod supervise;
 pub mod syslog;
 #[cfg(any(test, feature = "testkit"))]

@@ -16,6 +16,7 @@ mod sink;
 mod writer;
 
 pub use rules::{Limits, Reason, Tally};
+pub(crate) use rules::STALE;
 pub(crate) use writer::{What, Writer};
 
 use crate::SinkError;

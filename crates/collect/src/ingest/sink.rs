@@ -36,9 +36,9 @@ impl Resources<'_> {
             self.last = None;
         }
         let ingest = self.ingest;
-        let (_, resolved) = self.last.get_or_insert_with(|| {
-            (resource.clone(), ingest.resolver.resolve_or_reporter(&**resource, &Origin::OWN))
-        });
+        let (_, resolved) = self
+            .last
+            .get_or_insert_with(|| (resource.clone(), ingest.resolver.resolve_or_reporter(&**resource, &Origin::OWN)));
         resolved
     }
 }
@@ -56,7 +56,9 @@ fn labels_of(point: &MetricPoint, resolved: &Resolved, limits: &super::Limits) -
         return Err(Reason::BadLabels);
     }
     for (attribute, label) in INSTANCE_LABELS {
-        if label != kind && let Some(value) = point.resource.get(attribute) {
+        if label != kind
+            && let Some(value) = point.resource.get(attribute)
+        {
             found.push((label, value));
         }
     }
@@ -124,8 +126,8 @@ impl Ingest {
                 time_ns: line.at.0,
                 severity: u32::from(line.severity),
                 body: line.body,
-                trace_id: line.trace_id.map(|id| id.to_vec()).unwrap_or_default().into(),
-                span_id: line.span_id.map(|id| id.to_vec()).unwrap_or_default().into(),
+                trace_id: line.trace_id.map(Vec::from).unwrap_or_default(),
+                span_id: line.span_id.map(Vec::from).unwrap_or_default(),
                 stream: line.stream,
                 fingerprint: key as u64,
             });
@@ -247,8 +249,7 @@ impl Sink for Ingest {
             }
             // The entity is part of both.
             let id = alert.entity.id.as_str();
-            alert.fingerprint =
-                Anomaly::fingerprint_of(&alert.tenant, id, alert.kind, &alert.signal, &alert.labels);
+            alert.fingerprint = Anomaly::fingerprint_of(&alert.tenant, id, alert.kind, &alert.signal, &alert.labels);
             alert.id = OccurrenceId::derive(alert.fingerprint, alert.onset);
             let Ok(text) = serde_json::to_vec(&alert) else {
                 tally.count(Reason::BadLabels, 1);

@@ -210,12 +210,7 @@ impl<'a> Writer<'a> {
 
     /// Publishes what was taken. `request`: hash of what the client sent, by which it is known when it comes again;
     /// `None`: the content of the batches. `unique`: this is no retry even if the content is the same.
-    pub(crate) async fn commit(
-        mut self,
-        what: What,
-        request: Option<u128>,
-        unique: bool,
-    ) -> Result<Tally, SinkError> {
+    pub(crate) async fn commit(mut self, what: What, request: Option<u128>, unique: bool) -> Result<Tally, SinkError> {
         let (ingest, source, now) = (self.ingest, self.source, self.now);
         let mut tally = self.tally;
         let filled = self.scratch.as_mut().map(|s| s.batches.finish(source)).unwrap_or_default();

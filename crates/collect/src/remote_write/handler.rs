@@ -2,7 +2,7 @@
 
 use super::{Version, WriteError, Written, write};
 use crate::SinkError;
-use crate::http::{Peer, Gate, BodyError};
+use crate::http::{BodyError, Gate, Peer};
 use crate::ingest::Ingest;
 use crate::resolve::Origin;
 use axum::Router;
@@ -34,12 +34,7 @@ pub struct RemoteWriteConfig {
 
 impl Default for RemoteWriteConfig {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            name: "remote_write".into(),
-            body_bytes_max: 16 << 20,
-            decompressed_bytes_max: 32 << 20,
-        }
+        Self { enabled: true, name: "remote_write".into(), body_bytes_max: 16 << 20, decompressed_bytes_max: 32 << 20 }
     }
 }
 

@@ -128,10 +128,7 @@ mod tests {
     #[test]
     fn spans_and_deltas_become_buckets() {
         let span = |offset, length| Span { offset, length };
-        assert_eq!(
-            buckets(&[span(0, 2), span(1, 1)], &[1, 1, -1], &[]),
-            Some(vec![(0, 1.0), (1, 2.0), (3, 1.0)])
-        );
+        assert_eq!(buckets(&[span(0, 2), span(1, 1)], &[1, 1, -1], &[]), Some(vec![(0, 1.0), (1, 2.0), (3, 1.0)]));
         assert_eq!(buckets(&[span(-2, 1)], &[], &[4.5]), Some(vec![(-2, 4.5)]));
         for (spans, deltas) in [
             (vec![span(0, 2)], vec![1]),

@@ -14,6 +14,7 @@ mod v1;
 mod v2;
 pub(crate) mod wire;
 
+pub(crate) use handler::sink_error;
 pub use handler::{RemoteWriteConfig, RemoteWriteState, router};
 #[doc(hidden)]
 pub use snappy::fuzz_snappy;

@@ -20,7 +20,8 @@ pub(crate) fn walk(writer: &mut Writer<'_>, request: &[u8], limit: usize) -> Res
     while !rest.is_empty() {
         match varint(&mut rest)? {
             0x22 => symbols.push(
-                std::str::from_utf8(bytes(&mut rest)?).map_err(|_| WireError("a symbol of the request is not UTF-8"))?,
+                std::str::from_utf8(bytes(&mut rest)?)
+                    .map_err(|_| WireError("a symbol of the request is not UTF-8"))?,
             ),
             tag => skip(&mut rest, tag)?,
         }
