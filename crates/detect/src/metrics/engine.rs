@@ -278,10 +278,12 @@ impl Engine {
 
         let warm = n >= self.tuned.warmup;
         let mut outcome = Outcome::Calm(x);
+        let mut beyond = false;
         let active = hot.is(ACTIVE);
         if warm {
             let zl = if self.tuned.zscore { z } else { 0.0 };
-            let fl = if self.tuned.forecast { f } else { 0.0 };
+            // Of a flat series the mean says all there is; what a blip left in the level is no forecast.
+            let fl = if self.tuned.forecast && !(history_flat && self.tuned.zscore) { f } else { 0.0 };
             let (up, down) = (zl.max(fl), -zl.min(fl));
             let sigma = policy.sigma;
             let k = sigma * (1.0 / 3.0);
@@ -297,6 +299,7 @@ impl Engine {
             let t_chart = (self.tuned.chart_per_sigma * sigma).max(1.3 * hot.chart_usual);
             let charted = self.tuned.chart && height >= t_chart;
             let off = up >= sigma || down >= sigma || charted;
+            beyond = up >= t_up || down >= t_down;
             let flat = self.tuned.flat && hot.same >= self.tuned.flat_points && is_flat(hot);
             if off || full || flat || hot.run != 0 || hot.flags & (ACTIVE | FLAT) != 0 {
                 let upwards = if charted { hot.chart > 0.0 } else { up >= down };
@@ -343,7 +346,8 @@ impl Engine {
         let fresh = 1.0 / (f64::from(n) + 1.0);
         let weight = fresh.max(1.0 / self.tuned.memory);
         hot.change += ((if moved { 1.0 } else { 0.0 }) - hot.change) * (fresh as f32).max(0.01);
-        if moved && step > 0.0 {
+        // A departure says nothing of how finely the value is read.
+        if moved && step > 0.0 && (!warm || z.abs() <= CLIP as f32) {
             let step = step as f32;
             // Creeps up, so that one tiny step is not the resolution for ever.
             hot.resolution = if hot.resolution == 0.0 { step } else { step.min(hot.resolution * 1.001) };
@@ -355,7 +359,9 @@ impl Engine {
             hot.mu += weight * learned;
             hot.mad += weight as f32 * (learned.abs() as f32 - hot.mad);
             if self.tuned.forecast {
-                let bound = if n < 8 { f64::INFINITY } else { CLIP * error_scale };
+                // The level is quick: what is beyond the threshold may draw it by a third of what else may.
+                let sigmas = if beyond { 1.0 } else { CLIP };
+                let bound = if n < 8 { f64::INFINITY } else { sigmas * error_scale };
                 let learned = error.clamp(-bound, bound);
                 if seasonal {
                     hot.level += SEASON_LAMBDA * learned;

@@ -54,7 +54,7 @@ impl Tail {
     #[cold]
     #[inline(never)]
     fn excess(&mut self, d: f32, risk: f32) {
-        let e = d.min(1.5 * self.z) - self.t;
+        let e = d.min(1.25 * self.z) - self.t;
         if e > 0.0 {
             self.m += WEIGHT * (e - self.m);
             self.v += WEIGHT * (e * e - self.v);

@@ -6,7 +6,7 @@
 //! - **Many series.** An entity with n series draws n times as often. Beyond the threshold the tail of a distance is
 //!   about exponential, so that a risk n times smaller lies ln(n) mean excesses further out: thresholds are raised by
 //!   8 % for each unit of ln(n), n being the live series of the entity in this shard.
-//! - **Stay.** It stays open while readings are beyond sigma and half of the threshold; it is told again only when it
+//! - **Stay.** It stays open while readings are beyond sigma and 60 % of the threshold; it is told again only when it
 //!   becomes more severe.
 //! - **Close.** After `calm_points` calm readings; or as the new normal after `relearn_secs` of the same.
 
@@ -20,7 +20,7 @@ use nightshift_model::{Direction, Phase, Severity};
 /// Raise of the threshold for each unit of ln(series of the entity).
 const PER_LN_SERIES: f32 = 0.08;
 /// Share of the threshold below which a reading of an open alarm is calm.
-const STAY: f32 = 0.5;
+const STAY: f32 = 0.6;
 /// Score of a series that does not change any more.
 const FLAT_SCORE: f64 = 0.6;
 /// Weight of a new reading in the mean of a departure.

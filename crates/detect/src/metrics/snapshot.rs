@@ -105,7 +105,9 @@ impl ShardDetector {
         }
         (self.series_live() as u32).put(&mut out);
         for (hot, meta) in self.hot.iter().zip(&self.metas).filter(|(h, _)| h.is(USED)) {
-            hot.put(&mut out);
+            // Where things lie is not state: it is given anew.
+            let cold = if hot.cold == NO_COLD { NO_COLD } else { 0 };
+            Hot { cold, policy: 0, ..*hot }.put(&mut out);
             meta.entity.put(&mut out);
             meta.origin.put(&mut out);
             (meta.kind as u8).put(&mut out);

@@ -519,8 +519,8 @@ fn stream(n: i64, seed: u64) -> Vec<Vec<Point>> {
             if i % 2 == 0 {
                 points.push(named("service/b", "answer2", i, noise(i, seed)));
             }
-            if (i / 40) % 2 == 0 {
-                points.push(named("service/c", "coming_and_going", i * 20, noise(i, seed)));
+            if (i / 400) % 2 == 0 {
+                points.push(named("service/c", "coming_and_going", i, noise(i, seed)));
             }
             points
         })
