@@ -13,6 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// longer one would be refused by its reader.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 
+/// What makes the projection: raised whenever the fold (in `nightshift-model`) or the rows made from it give something
+/// else for the same journal. A database with another number is projected anew when it is opened.
+pub const PROJECTION_VERSION: i64 = 1;
+
 /// Longest key of a document, bytes: what still fits into an index entry of PostgreSQL.
 const KEY_BYTES_MAX: usize = 2048;
 

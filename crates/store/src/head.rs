@@ -4,7 +4,7 @@
 //! behind the database and is never ahead of it.
 
 use crate::{ChainHead, StoreError};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,25 @@ impl HeadFiles {
     /// The file of a tenant.
     pub fn path(&self, tenant: &str) -> PathBuf {
         self.folder.join(format!("{}.head", utf8_percent_encode(tenant, FILE_NAME)))
+    }
+
+    /// Tenants of which something is noted, sorted.
+    ///
+    /// # Errors
+    /// `Database` when the folder cannot be listed (one that is not there holds none).
+    pub fn tenants(&self) -> Result<Vec<String>, StoreError> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|e| io("list", &self.folder, e))?,
+        };
+        let mut tenants = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(|e| io("list", &self.folder, e))?.file_name();
+            let stem = name.to_str().and_then(|n| n.strip_suffix(".head"));
+            tenants.extend(stem.and_then(|s| Some(percent_decode_str(s).decode_utf8().ok()?.into_owned())));
+        }
+        tenants.sort_unstable();
+        Ok(tenants)
     }
 
     /// What is noted of a tenant's chain; `None` when nothing is.
@@ -139,6 +158,9 @@ mod tests {
         for other in ["a", "a%2Fb", "../heads/a%2Fb", "A/b"] {
             assert_eq!(files.read(other).unwrap(), None, "{other}");
         }
+        files.write("ä", HEAD).unwrap();
+        assert_eq!(files.tenants().unwrap(), ["a/b", "ä"]);
+        assert_eq!(HeadFiles::in_data_dir(Path::new("/nonexistent")).tenants().unwrap(), [""; 0]);
     }
 
     #[test]

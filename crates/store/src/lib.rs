@@ -14,7 +14,7 @@ mod rows;
 mod sql;
 pub mod tokens;
 
-pub use append::{BODY_BYTES_MAX, EMPTY_HEAD};
+pub use append::{BODY_BYTES_MAX, EMPTY_HEAD, PROJECTION_VERSION};
 pub use config::{PostgresConfig, SqliteConfig, StoreConfig};
 pub use head::{HEAD_FILE_BYTES_MAX, HeadFiles, parse_head};
 pub use memory::{CommitFault, MemoryStore};

@@ -1,3 +1,9 @@
+-- Numbers about the database itself: `projection_version`, what made the rows of `incidents`.
+CREATE TABLE settings (
+    name  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    value BIGINT NOT NULL
+);
+
 -- The end of each tenant's chain. One row per tenant that has anything; every commit takes it first.
 CREATE TABLE chain_heads (
     tenant TEXT COLLATE "C" NOT NULL PRIMARY KEY,

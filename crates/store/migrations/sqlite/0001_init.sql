@@ -1,3 +1,9 @@
+-- Numbers about the database itself: `projection_version`, what made the rows of `incidents`.
+CREATE TABLE settings (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+
 -- The end of each tenant's chain. One row per tenant that has anything; every commit takes it first.
 CREATE TABLE chain_heads (
     tenant TEXT NOT NULL PRIMARY KEY,

@@ -9,7 +9,7 @@ pub use export::{EXPORT_LINE_BYTES_MAX, ExportError, ExportSummary, export, fuzz
 
 use crate::head::to_hex;
 use crate::rows::{self, IncidentRow};
-use crate::{ChainHead, ChainLink, EMPTY_HEAD, Store, StoreError};
+use crate::{ChainHead, ChainLink, EMPTY_HEAD, HeadFiles, Store, StoreError};
 use nightshift_model::journal::chain_hash;
 use nightshift_model::{Incident, IncidentId};
 use serde::Serialize;
@@ -39,6 +39,8 @@ pub enum FaultKind {
     CutTail,
     /// The chain has another link where the note outside the database has its end.
     Rewritten,
+    /// The note outside the database is not readable.
+    HeadFile,
     /// An incident is not what its journal says.
     Projection,
 }
@@ -55,6 +57,9 @@ impl FaultKind {
             Self::HeadRow => "rows were removed or added without nightshift: compare with an export or a backup",
             Self::CutTail => "acknowledged events are gone: a backup was restored, or the end was cut off",
             Self::Rewritten => "the chain was replaced by another, consistent in itself, since that was noted",
+            Self::HeadFile => {
+                "whether the end was cut off cannot be told: restore the file, or remove it if you know why"
+            }
             Self::Projection => "only the lists people see are wrong, not the record: `rebuild` makes them anew",
         }
     }
@@ -105,6 +110,29 @@ impl AuditReport {
     pub fn is_ok(&self) -> bool {
         self.faults.is_empty()
     }
+}
+
+/// Verifies every tenant, of the database and of the notes outside it: one that was removed whole is found too.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_all(store: &dyn Store, files: &HeadFiles) -> Result<Vec<AuditReport>, StoreError> {
+    // First, so that none is missed that appears meanwhile in the other.
+    let mut tenants = files.tenants()?;
+    tenants.extend(store.tenants().await?);
+    tenants.sort_unstable();
+    tenants.dedup();
+    let mut reports = Vec::with_capacity(tenants.len());
+    for tenant in tenants {
+        let (outside, unreadable) = match files.read(&tenant) {
+            Err(StoreError::Corrupt(detail)) => (None, Some(Fault { kind: FaultKind::HeadFile, seq: None, detail })),
+            other => (other?, None),
+        };
+        let mut report = verify(store, &tenant, outside).await?;
+        report.faults.extend(unreadable);
+        reports.push(report);
+    }
+    Ok(reports)
 }
 
 /// Walks a tenant's chain from its first link, and compares its end and its projection.

@@ -28,8 +28,8 @@ pub struct SqlStore {
     db: Arc<Db>,
     /// `None` once closed, and in a store that was opened to be read only.
     writer: Mutex<Option<(mpsc::Sender<Job>, JoinHandle<()>)>>,
-    /// The lock on the database file; released when the store is dropped or closed.
-    lock: Mutex<Option<open::FileLock>>,
+    /// The lock on the database file; released when the store is closed, or dropped and its writer has ended.
+    lock: Mutex<Option<Arc<open::FileLock>>>,
 }
 
 impl SqlStore {

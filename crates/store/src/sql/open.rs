@@ -69,7 +69,7 @@ impl SqlStore {
                 source: Box::new(e),
             })?;
         }
-        let lock = FileLock::take(path, clock.now())?;
+        let lock = Arc::new(FileLock::take(path, clock.now())?);
         let writing = sqlite_options(path).create_if_missing(true);
         let write =
             SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
@@ -104,13 +104,14 @@ impl SqlStore {
         Self::reader(Db::Postgres(postgres(url, connections, true).await?)).await
     }
 
-    async fn start(db: Db, heads: Option<HeadFiles>, lock: Option<FileLock>) -> Result<Self, StoreError> {
+    async fn start(db: Db, heads: Option<HeadFiles>, lock: Option<Arc<FileLock>>) -> Result<Self, StoreError> {
         let mut tx = db.begin().await?;
         migrate::migrate(&mut tx).await?;
+        super::work::project(&mut tx).await?;
         tx.commit().await?;
         let db = Arc::new(db);
         let (jobs, waiting) = tokio::sync::mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(Writer::new(Arc::clone(&db), heads).run(waiting));
+        let task = tokio::spawn(Writer::new(Arc::clone(&db), heads, lock.clone()).run(waiting));
         Ok(Self { db, writer: Mutex::new(Some((jobs, task))), lock: Mutex::new(lock) })
     }
 

@@ -214,6 +214,23 @@ async fn put_anomaly(tx: &mut Tx, tenant: &str, id: &[u8], row: &AnomalyRow) -> 
     tx.execute("keep an anomaly", sql, &args).await.map(drop)
 }
 
+/// Projects every tenant anew if another version of the program made the projection.
+pub(super) async fn project(tx: &mut Tx) -> Result<(), StoreError> {
+    let sql = "SELECT value FROM settings WHERE name = 'projection_version'";
+    let found = tx.fetch("read the version of the projection", sql, &[]).await?;
+    if found.first().map(|r| r.int(0)).transpose()? == Some(append::PROJECTION_VERSION) {
+        return Ok(());
+    }
+    for row in tx.fetch("list tenants", "SELECT tenant FROM chain_heads ORDER BY tenant", &[]).await? {
+        let tenant = row.text(0)?;
+        tracing::info!(tenant, "making the incidents anew from their journal: another version made them");
+        rebuild(tx, &tenant).await?;
+    }
+    let sql = "INSERT INTO settings (name, value) VALUES ('projection_version', $1) \
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    tx.execute("note the version of the projection", sql, &[Arg::Int(append::PROJECTION_VERSION)]).await.map(drop)
+}
+
 async fn rebuild(tx: &mut Tx, tenant: &str) -> Result<Done, StoreError> {
     lock_head(tx, tenant).await?;
     tx.execute("clear the incidents", "DELETE FROM incidents WHERE tenant = $1", &[Arg::Text(tenant)]).await?;

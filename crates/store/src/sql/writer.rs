@@ -5,6 +5,7 @@
 //! heads written outside the database, so those can be behind it and never ahead.
 
 use super::db::{Db, Tx};
+use super::open::FileLock;
 use super::work::{Done, Work};
 use crate::head::{HeadFiles, HeadState};
 use crate::{ChainHead, StoreError};
@@ -33,11 +34,13 @@ pub(super) struct Writer {
     states: BTreeMap<String, HeadState>,
     /// Heads that moved and were not written outside yet.
     moved: BTreeMap<String, ChainHead>,
+    /// Held as long as anything may be written, also when the store itself was dropped without being closed.
+    _lock: Option<Arc<FileLock>>,
 }
 
 impl Writer {
-    pub(super) const fn new(db: Arc<Db>, heads: Option<HeadFiles>) -> Self {
-        Self { db, heads, states: BTreeMap::new(), moved: BTreeMap::new() }
+    pub(super) const fn new(db: Arc<Db>, heads: Option<HeadFiles>, lock: Option<Arc<FileLock>>) -> Self {
+        Self { db, heads, states: BTreeMap::new(), moved: BTreeMap::new(), _lock: lock }
     }
 
     /// Writes until nobody can send any more.

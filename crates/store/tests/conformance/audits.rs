@@ -133,6 +133,38 @@ async fn the_head_outside_follows_and_shows_a_cut_tail() {
 }
 
 #[tokio::test]
+async fn all_tenants_are_verified_those_that_vanished_too() {
+    for_each_database(async |db| {
+        let store = db.open().await;
+        for tenant in ["a", "b", "gone"] {
+            store.commit(tenant, journal(history())).await.unwrap();
+        }
+        store.close().await.unwrap();
+        let triggers = match db.kind {
+            Kind::Postgres => "DROP TRIGGER incident_events_no_change ON incident_events",
+            _ => "DROP TRIGGER incident_events_no_delete",
+        };
+        let gone = ["incident_events", "chain_heads", "incidents"]
+            .map(|table| format!("DELETE FROM {table} WHERE tenant = 'gone'"))
+            .join("; ");
+        db.sql(&format!("{triggers}; {gone}")).await;
+        std::fs::write(db.heads().path("b"), "nonsense\n").unwrap();
+        let store = db.open().await;
+        assert_eq!(store.tenants().await.unwrap(), ["a", "b"]);
+        let reports = audit::verify_all(&*store, &db.heads()).await.unwrap();
+        let found = reports.iter().map(|r| (r.tenant.as_str(), r.faults.first().map(|f| f.kind))).collect::<Vec<_>>();
+        let want = [("a", None), ("b", Some(FaultKind::HeadFile)), ("gone", Some(FaultKind::CutTail))];
+        assert_eq!(found, want);
+
+        // A file that is not a head is left alone: perhaps somebody can still read it.
+        store.commit("b", journal([opened(3, "x")])).await.unwrap();
+        store.close().await.unwrap();
+        assert_eq!(std::fs::read_to_string(db.heads().path("b")).unwrap(), "nonsense\n");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_head_that_is_behind_is_no_fault_and_moves_on() {
     for_each_database(async |db| {
         let store = db.open().await;

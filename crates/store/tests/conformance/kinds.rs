@@ -20,7 +20,7 @@ pub(crate) struct Db {
     pub(crate) kind: Kind,
     memory: Arc<MemoryStore>,
     dir: tempfile::TempDir,
-    /// URL of the server, and of our schema on it.
+    /// URL of the server, of our schema on it, and the schema's name.
     postgres: Option<(String, String, String)>,
 }
 
@@ -137,6 +137,15 @@ impl Db {
     pub(crate) fn literal(&self, bytes: &[u8]) -> String {
         let hex = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         if self.kind == Kind::Postgres { format!("'\\x{hex}'::bytea") } else { format!("X'{hex}'") }
+    }
+
+    pub(crate) fn schema(&self) -> &str {
+        self.postgres.as_ref().map_or("", |(_, _, schema)| schema)
+    }
+
+    pub(crate) async fn connect_postgres(&self) -> PgConnection {
+        let (_, url, _) = self.postgres.as_ref().unwrap();
+        PgConnection::connect(url).await.unwrap()
     }
 
     pub(crate) async fn drop_schema(&self) {

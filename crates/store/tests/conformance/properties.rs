@@ -23,7 +23,7 @@ fn drafts() -> impl Strategy<Value = Vec<Vec<JournalDraft>>> {
                 draft(n, secs, event)
             }
             3 => draft(n, secs, EventKind::AnomalyJoined { anomaly: Box::new(symptom), why }),
-            4 => draft(n, secs, EventKind::StormJoined { count: 3, open: 2 }),
+            4 => draft(n, secs, EventKind::StormJoined { count: 3, open: 2, closed: 1 }),
             5 => assessed(n, secs, score),
             6 => ranked(n, secs),
             7 => draft(n, secs, EventKind::Resolved { why }),
