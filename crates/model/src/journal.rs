@@ -47,6 +47,9 @@ pub enum EventKind {
         count: u64,
         /// Of these, how many are still going on.
         open: u64,
+        /// How many of those that were counted earlier have ended.
+        #[serde(default)]
+        closed: u64,
     },
     /// It moved on.
     StatusChanged {
@@ -294,9 +297,9 @@ pub fn apply(current: Option<Incident>, e: &JournalEvent) -> Option<Incident> {
     match &e.event {
         EventKind::Opened { anomaly, .. } | EventKind::AnomalyJoined { anomaly, .. } => join(&mut inc, anomaly),
         EventKind::Absorbed { anomalies, .. } => anomalies.iter().for_each(|a| join(&mut inc, a)),
-        EventKind::StormJoined { count, open } => {
+        EventKind::StormJoined { count, open, closed } => {
             inc.anomalies_total += count;
-            inc.anomalies_open += open;
+            inc.anomalies_open = (inc.anomalies_open + open).saturating_sub(*closed);
         }
         EventKind::StatusChanged { to, .. } => inc.status = *to,
         EventKind::Assessed { score, severity, title, blast_radius } => {

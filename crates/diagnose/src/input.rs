@@ -1,0 +1,78 @@
+//! What goes into the engine and what comes out.
+
+use nightshift_model::{Anomaly, Change, IncidentId, JournalDraft};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A symptom began, changed or ended. Boxed: it is ten times the size of the others.
+    Anomaly(Box<Anomaly>),
+    /// Somebody did something to the estate.
+    Change(Box<Change>),
+    /// Time passed. Give one every few seconds; without it nothing is ever resolved.
+    Tick,
+    /// A person decided.
+    Person(PersonAction),
+}
+
+impl From<Anomaly> for Input {
+    fn from(anomaly: Anomaly) -> Self {
+        Self::Anomaly(Box::new(anomaly))
+    }
+}
+
+impl From<Change> for Input {
+    fn from(change: Change) -> Self {
+        Self::Change(Box::new(change))
+    }
+}
+
+/// What a person did to an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonAction {
+    /// Which incident.
+    pub incident: IncidentId,
+    /// Name of the token it was done with; becomes the journal's `actor`.
+    pub actor: String,
+    /// What was done.
+    pub verb: PersonVerb,
+}
+
+/// The ways in which a person decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PersonVerb {
+    /// Somebody looks at it.
+    Acknowledge {
+        /// What they said, may be empty.
+        note: String,
+    },
+    /// It is over, says a person. Symptoms that still go on do not bring it back; new ones do.
+    Resolve {
+        /// Why, may be empty.
+        why: String,
+    },
+}
+
+/// What must be done because of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Append this to the journal. Rows of one step belong into one commit, in this order.
+    Journal(JournalDraft),
+    /// A person's action was not possible; nothing changed.
+    Refused {
+        /// Which incident was meant.
+        incident: IncidentId,
+        /// Why not, and what to do instead.
+        why: String,
+    },
+}
+
+impl Effect {
+    /// The row, when it is one.
+    pub fn into_journal(self) -> Option<JournalDraft> {
+        match self {
+            Self::Journal(draft) => Some(draft),
+            Self::Refused { .. } => None,
+        }
+    }
+}
