@@ -1,1 +1,52 @@
-//! nightshift-api
+//! The HTTP door: REST under `/api/v1`, the stream of events, our own metrics, and the plain pages of incidents.
+//!
+//! Lives here: routes and their answers, access (who may call what through which listener), the OpenAPI description,
+//! the pages, and the server loop with its limits. Where each answer comes from is a trait in [`seams`]; the binary
+//! wires them to the rooms.
+//!
+//! Never here: decisions about incidents. An acknowledgement is handed on with the name of who asked; what becomes of
+//! it is not known here.
+//!
+//! Invariants:
+//! - every route stands in one table ([`routes`]) with what it takes to call it; the OpenAPI document has the same;
+//! - what changes state needs a token, through every listener, and is handed on under the token's name;
+//! - beyond loopback everything but health needs a token;
+//! - every list, body, queue and wait has an upper bound ([`ApiConfig`]).
+
+mod act;
+mod auth;
+mod config;
+mod incidents;
+mod openapi;
+mod origin;
+mod page;
+mod params;
+mod problem;
+mod read;
+mod router;
+mod routes;
+pub mod seams;
+mod serve;
+mod stream;
+
+pub use auth::Exposure;
+pub use config::{ApiConfig, AuthConfig, Listener, MetricsConfig, validate_listeners};
+pub use openapi::document as openapi_document;
+pub use problem::ApiError;
+pub use router::{metrics_router, router};
+pub use routes::{Access, listed_routes};
+pub use seams::{
+    ApiParts, ApiState, CollectorRow, CollectorsView, CommandError, IncidentCommands, InjectError, Injector,
+    StatusProvider, StatusReport, TopologyView,
+};
+pub use serve::{ServeLimits, serve};
+pub use stream::StreamEvent;
+
+/// Reads any bytes as a query, an id, an origin and a form: for fuzzing.
+#[doc(hidden)]
+pub fn fuzz_api_request(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    params::fuzz(&text);
+    origin::fuzz(&text);
+    let _ = incidents::parse_id(&text);
+}
