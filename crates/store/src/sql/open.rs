@@ -8,7 +8,8 @@ use crate::StoreError;
 use crate::head::HeadFiles;
 use nightshift_model::{Clock, Timestamp};
 use parking_lot::Mutex;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -152,6 +153,10 @@ async fn postgres(url: &str, connections: u32, read_only: bool) -> Result<sqlx::
         options = options.options([("default_transaction_read_only", "on")]);
     }
     let at = format!("connect to PostgreSQL at {}:{}", options.get_host(), options.get_port());
+    // The pool tries again until its time is over and then says only that; one connection says at once what is wrong.
+    let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options));
+    let first = first.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(failed(&at))?;
+    first.close().await.map_err(failed(&at))?;
     PgPoolOptions::new()
         .max_connections(connections.max(1))
         .acquire_timeout(ACQUIRE_TIMEOUT)

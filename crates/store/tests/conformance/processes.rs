@@ -116,6 +116,10 @@ async fn postgres_that_is_not_there_is_an_error_with_the_address_and_without_the
     let text = format!("{refused} {refused:?}");
     assert!(text.contains("127.0.0.1:1") && !text.contains("hush"), "{text}");
     assert!(refused.is_transient());
+    let cause = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(cause.contains("refused"), "the reason, not that a pool timed out: {cause}");
+    let wrong = SqlStore::open_postgres("mysql://u:hush@h/d", 1, None).await.map(drop).unwrap_err();
+    assert!(!format!("{wrong} {wrong:?}").contains("hush"), "{wrong:?}");
 }
 
 /// The server ends our connections, as a restart does: once while nothing is under way, once in the middle of a commit.
