@@ -96,7 +96,7 @@ async fn an_incident_shows_its_causes_with_what_speaks_for_them() {
 /// Markup in every text that comes from outside.
 #[tokio::test]
 async fn nothing_from_outside_becomes_markup() {
-    const EVIL: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}</style></title>";
+    const EVIL: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 12345*54321 }}</style></title>";
     let rig = Rig::new().await;
     let mut a = anomaly("x", "service", EVIL, NOW, 0.95, (2.0, 1.0, 0.5, 1.5));
     a.entity = EntityMeta {
@@ -155,7 +155,7 @@ async fn nothing_from_outside_becomes_markup() {
         assert!(!page.contains("onerror=alert(1)>{{") || !page.contains("\"'><"), "{path}");
         assert_eq!(page.matches("<script").count(), page.matches("<script>\"use strict\"").count(), "{path}\n{page}");
         assert_eq!(page.matches("</style>").count(), 1, "{path}");
-        assert!(!page.contains("49"), "a template ran what it was given: {path}");
+        assert!(!page.contains("670592745"), "a template ran what it was given: {path}");
     }
     assert!(rig.page("/incidents/INC-0001").await.text.contains("&lt;script&gt;alert(1)"), "it is shown as text");
 }
@@ -187,7 +187,7 @@ async fn older_incidents_are_a_page_away() {
     }
     let page = rig.page("/?limit=2&text=slow").await.text;
     assert!(page.contains("svc-3") && page.contains("svc-2 ") && !page.contains("svc-1 "), "{page}");
-    assert!(page.contains("href=\"/?limit=2&amp;text=slow&amp;cursor=2\""), "{page}");
+    assert!(page.contains("limit=2&amp;text=slow&amp;cursor=2\">Older incidents"), "{page}");
     let page = rig.page("/?limit=2&text=slow&cursor=2").await.text;
     assert!(page.contains("svc-1 ") && !page.contains("svc-2 ") && !page.contains("Older incidents"), "{page}");
 }

@@ -27,38 +27,38 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tower::ServiceExt as _;
 
-pub const TENANT: &str = "default";
+pub(crate) const TENANT: &str = "default";
 /// 2026-03-14T03:12:00Z.
-pub const NOW: Timestamp = Timestamp::from_secs(1_773_457_920);
+pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_773_457_920);
 
-pub struct Rig {
-    pub state: ApiState,
-    pub store: Arc<MemoryStore>,
-    pub clock: Arc<ManualClock>,
-    pub events: broadcast::Sender<StreamEvent>,
-    pub board: HealthBoard,
-    pub reporters: Vec<Reporter>,
+pub(crate) struct Rig {
+    pub(crate) state: ApiState,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) events: broadcast::Sender<StreamEvent>,
+    pub(crate) board: HealthBoard,
+    pub(crate) reporters: Vec<Reporter>,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 }
 
 /// What `collect` brings, reduced to saying that it was reached.
-pub fn ingest() -> Router {
+pub(crate) fn ingest() -> Router {
     Router::new()
         .route("/api/v1/write", post(|| async { "written" }))
         .route("/api/v1/alertmanager", post(|| async { "alerted" }))
@@ -66,11 +66,11 @@ pub fn ingest() -> Router {
 }
 
 impl Rig {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(ApiConfig::default(), 64).await
     }
 
-    pub async fn with(config: ApiConfig, events: usize) -> Self {
+    pub(crate) async fn with(config: ApiConfig, events: usize) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
         let store = Arc::new(MemoryStore::new());
         let board = HealthBoard::new(clock.clone());
@@ -120,11 +120,11 @@ impl Rig {
         Self { state, store, clock, events, board, reporters }
     }
 
-    pub fn router(&self, exposure: Exposure) -> Router {
+    pub(crate) fn router(&self, exposure: Exposure) -> Router {
         nightshift_api::router(self.state.clone(), ingest(), exposure)
     }
 
-    pub async fn send(&self, exposure: Exposure, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, exposure: Exposure, request: Request<Body>) -> Answer {
         let response = self.router(exposure).oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -132,16 +132,16 @@ impl Rig {
         Answer { status: parts.status, headers: parts.headers, text }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Exposure::Loopback, request("GET", path).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn page(&self, path: &str) -> Answer {
+    pub(crate) async fn page(&self, path: &str) -> Answer {
         let request = request("GET", path).header("accept", "text/html").body(Body::empty()).unwrap();
         self.send(Exposure::Loopback, request).await
     }
 
-    pub async fn post(&self, path: &str, who: Option<&str>, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, who: Option<&str>, body: &str) -> Answer {
         let mut request = request("POST", path);
         if let Some(name) = who {
             request = request.header("authorization", format!("Bearer {}", secret(name)));
@@ -150,14 +150,14 @@ impl Rig {
     }
 
     /// Writes drafts for one incident.
-    pub async fn journal(&self, incident: IncidentId, at: Timestamp, events: Vec<EventKind>) {
+    pub(crate) async fn journal(&self, incident: IncidentId, at: Timestamp, events: Vec<EventKind>) {
         let draft = |event| JournalDraft { incident, at, actor: "system".into(), event };
         let journal = events.into_iter().map(draft).collect();
         self.store.commit(TENANT, Commit { journal, ..Default::default() }).await.unwrap();
     }
 
     /// An incident that this anomaly opens.
-    pub async fn open(&self, number: u64, title: &str, first: &Anomaly) -> IncidentId {
+    pub(crate) async fn open(&self, number: u64, title: &str, first: &Anomaly) -> IncidentId {
         let id = IncidentId::derive(TENANT, first.id);
         let opened =
             EventKind::Opened { number, title: title.into(), anomaly: Box::new(first.clone()), recurrence_of: None };
@@ -169,7 +169,7 @@ impl Rig {
 
     /// The estate in trouble: a bad deployment of checkout, with what followed; an older one that is over; and one
     /// of a test injection.
-    pub async fn trouble(&self) -> [IncidentId; 3] {
+    pub(crate) async fn trouble(&self) -> [IncidentId; 3] {
         let mins = |m: u64| NOW - Duration::from_secs(m * 60);
         let disk = anomaly("db-1", "host", "system.filesystem.utilization", mins(300), 0.72, (0.91, 0.62, 0.60, 0.65));
         let old = self.open(1, "db-1: disk filling up", &disk).await;
@@ -231,20 +231,20 @@ impl Rig {
     }
 }
 
-pub fn secret(name: &str) -> String {
+pub(crate) fn secret(name: &str) -> String {
     format!("ns_secret-of-{name}")
 }
 
-pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
+pub(crate) fn request(method: &str, path: &str) -> axum::http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "127.0.0.1:8080")
 }
 
-pub fn entity(name: &str, kind: &str) -> EntityId {
+pub(crate) fn entity(name: &str, kind: &str) -> EntityId {
     EntityId::new("prod", kind, "shop", name)
 }
 
 /// An anomaly; `numbers`: observed, expected, lower, upper.
-pub fn anomaly(name: &str, kind: &str, signal: &str, at: Timestamp, score: f64, numbers: (f64, f64, f64, f64)) -> Anomaly {
+pub(crate) fn anomaly(name: &str, kind: &str, signal: &str, at: Timestamp, score: f64, numbers: (f64, f64, f64, f64)) -> Anomaly {
     let id = entity(name, kind);
     let fingerprint = Anomaly::fingerprint_of(TENANT, id.as_str(), AnomalyKind::Statistical, signal, &BTreeMap::new());
     let (observed, expected, lower, upper) = numbers;

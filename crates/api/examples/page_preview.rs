@@ -1,0 +1,36 @@
+//! Serves the pages to be looked at: an estate in trouble, and one in which nothing is wrong.
+//!
+//! `cargo run -p nightshift-api --example page_preview`, then open the two addresses that it prints. What it shows is
+//! written to the real memory store and read back from it. Acting takes the token `ns_secret-of-olga`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use nightshift_api::{ApiConfig, Exposure, ServeLimits, serve};
+use support::{NOW, Rig, anomaly};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() {
+    let (trouble, calm) = (Rig::new().await, Rig::new().await);
+    trouble.trouble().await;
+    for (n, (name, signal, score)) in
+        [("web-shop", "request_rate", 0.75), ("node-17", "system.memory.utilization", 0.6), ("mail", "queue_depth", 0.3)]
+            .into_iter()
+            .enumerate()
+    {
+        let first = anomaly(name, "service", signal, NOW, score, (130.0, 480.0, 400.0, 560.0));
+        trouble.open(10 + n as u64, &format!("{name}: {signal} left its band"), &first).await;
+    }
+    calm.reporters[1].degraded("waiting for 30 points of the first series");
+    let limits = ServeLimits::from(&ApiConfig::default());
+    let mut servers = Vec::new();
+    for (what, rig, port) in [("in trouble", &trouble, 18_080), ("calm", &calm, 18_081)] {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+        println!("{what}: http://127.0.0.1:{port}/");
+        servers.push(tokio::spawn(serve(listener, rig.router(Exposure::Loopback), limits, std::future::pending())));
+    }
+    for server in servers {
+        server.await.expect("the server does not panic");
+    }
+}
