@@ -5,12 +5,16 @@
 //!
 //! Never here: judgement. A source observes; it has no opinion about what it saw.
 
+mod alert;
+pub mod alertmanager;
 mod bounded;
 mod change;
 #[cfg(test)]
 mod corpus;
 mod deliver;
+pub mod events;
 pub mod exec;
+pub mod client;
 mod expo;
 pub mod files;
 pub mod host;
@@ -18,10 +22,13 @@ pub mod http;
 pub mod ingest;
 pub mod journald;
 pub mod lines;
-mod process;
 pub mod otlp;
+pub mod problem;
+mod process;
+pub mod promql;
 pub mod remote_write;
 pub mod resolve;
+pub mod scrape;
 pub mod supervise;
 pub mod syslog;
 #[cfg(any(test, feature = "testkit"))]

@@ -129,6 +129,21 @@ impl Names for [(&str, &str)] {
     }
 }
 
+/// Whether a label of this name tells what a sample is about, so that sources which know the labels of a sample only
+/// (a scrape, a query) put it with the resource.
+pub fn names_entity(label: &str) -> bool {
+    const TELLING: &[&str] = &[
+        "cluster", "namespace", "pod", "deployment", "statefulset", "daemonset", "cronjob", "job_name", "replicaset",
+        "service", "app", "nodename", "node", "instance", "job", "team", "owner", "environment",
+    ];
+    const PREFIXES: &[&str] = &["k8s.", "k8s_", "kubernetes_", "service.", "service_", "host.", "host_", "app.kubernetes.io/"];
+    TELLING.contains(&label)
+        || PREFIXES.iter().any(|p| label.starts_with(p))
+        || label.starts_with("deployment.environment")
+        || label.starts_with("deployment_environment")
+        || label == "app_kubernetes_io_name"
+}
+
 /// Who reported a record: what loopback means in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
@@ -400,7 +415,8 @@ impl<'a, N: Names + ?Sized> Lookup<'a, N> {
 
     fn service(&self) -> Found {
         let name = self.service_name()?;
-        let namespace = self.any(&["service.namespace", "service_namespace"]).or_else(|| self.namespace()).unwrap_or_default();
+        let namespace =
+            self.any(&["service.namespace", "service_namespace"]).or_else(|| self.namespace()).unwrap_or_default();
         let known = match namespace {
             "" => self.alias("service", name),
             _ => self.alias("service", &format!("{namespace}/{name}")),
