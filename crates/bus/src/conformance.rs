@@ -38,7 +38,11 @@ type Check = fn(Arc<dyn Harness>, &'static str) -> Pin<Box<dyn Future<Output = (
 macro_rules! checks {
     ($($name:ident)*) => {
         const CHECKS: &[(&str, Check)] = &[$((stringify!($name), |harness, name| {
-            Box::pin(async move { $name(Bench::open(harness, name, false).await).await })
+            Box::pin(async move {
+                let began = Instant::now();
+                $name(Bench::open(harness, name, false).await).await;
+                println!("{name}: {} ms", began.elapsed().as_millis());
+            })
         })),*];
     };
 }

@@ -1,4 +1,5 @@
 //! The in-memory bus: the common suite, and its faults.
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
 use async_trait::async_trait;
 use nightshift_bus::conformance::{self, Harness};

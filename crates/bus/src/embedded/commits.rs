@@ -228,7 +228,7 @@ fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn decode_payload(mut rest: &[u8], out: &mut Vec<(String, TopicPartition, u64)>) -> Option<()> {
     let group = take_text(&mut rest)?;
     let topic = take_text(&mut rest)?;
-    if rest.len() % 12 != 0 {
+    if !rest.len().is_multiple_of(12) {
         return None;
     }
     for position in rest.chunks_exact(12) {

@@ -426,6 +426,8 @@ fn the_fuzz_corpus_is_taken_without_a_panic() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         fuzz_bus_segment(&bytes);

@@ -1,7 +1,7 @@
 //! Topics, how far they reach, where groups stand, and reading outside of a group.
 
 use super::consumer::GroupContext;
-use super::{Quiet, client, failed, refused, while_loading};
+use super::{Quiet, client, failed, refused, until_ready};
 use crate::config::KafkaConfig;
 use crate::embedded::blocking;
 use crate::{BusError, GroupPosition, PartitionInfo, Record, TopicPartition, TopicSpec};
@@ -237,7 +237,9 @@ impl Shared {
         }
         let what = "ask how far partitions reach";
         list.set_all_offsets(which).map_err(|e| failed(what, e))?;
-        let found = self.asker.offsets_for_times(list, self.timeout()).map_err(|e| failed(what, e))?;
+        // A topic that was just made has no leader everywhere yet.
+        let ask = || self.asker.offsets_for_times(list.clone(), self.timeout());
+        let found = until_ready(self.timeout(), ask).map_err(|e| failed(what, e))?;
         let prefix = self.config.topic_prefix.len();
         let mut out = BTreeMap::new();
         for element in found.elements() {
@@ -318,14 +320,14 @@ impl Shared {
         };
         let timeout = self.timeout();
         let found = match member {
-            Some(member) => while_loading(timeout, || member.committed_offsets(list(), timeout)),
+            Some(member) => until_ready(timeout, || member.committed_offsets(list(), timeout)),
             None => {
                 // A client of that name that asks and never joins.
                 let asker: Reader = client(&self.config, group)
                     .set("group.id", format!("{}{group}", self.config.group_prefix))
                     .create_with_context(Quiet)
                     .map_err(|e| refused("make a Kafka client", e))?;
-                while_loading(timeout, || asker.committed_offsets(list(), timeout))
+                until_ready(timeout, || asker.committed_offsets(list(), timeout))
             }
         }
         .map_err(|e| failed(&what, e))?;
@@ -360,10 +362,8 @@ impl Shared {
     fn fetch(&self, topic: &str, partition: u32, from: u64, max: usize) -> Result<Vec<Record>, BusError> {
         let what = || format!("read partition {partition} of topic `{topic}`");
         let full_name = self.full_name(topic);
-        let (low, high) = self
-            .asker
-            .fetch_watermarks(&full_name, partition as i32, self.timeout())
-            .map_err(|e| failed(&what(), e))?;
+        let ask = || self.asker.fetch_watermarks(&full_name, partition as i32, self.timeout());
+        let (low, high) = until_ready(self.timeout(), ask).map_err(|e| failed(&what(), e))?;
         let from = from.max(low.max(0) as u64);
         let high = high.max(0) as u64;
         if from >= high || max == 0 {

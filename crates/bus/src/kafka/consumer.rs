@@ -5,7 +5,7 @@
 //! owner only after the caller had the time between two polls to store its state. Partitions move one by one
 //! (cooperative), the rest is read on meanwhile.
 
-use super::{Inner, client, coordinator_not_ready, failed, log_line, refused};
+use super::{Inner, client, not_ready, failed, log_line, refused};
 use crate::embedded::blocking;
 use crate::{BusError, Consumer, Polled, Record, TopicPartition};
 use async_trait::async_trait;
@@ -309,7 +309,7 @@ fn commit(client: &Client, list: &TopicPartitionList) -> Result<(), BusError> {
     loop {
         let Err(e) = client.commit(list, CommitMode::Sync) else { return Ok(()) };
         let rebalancing = e.rdkafka_error_code() == Some(Code::RebalanceInProgress);
-        if (rebalancing || coordinator_not_ready(&e)) && began.elapsed() < COMMIT_WAITS {
+        if (rebalancing || not_ready(&e)) && began.elapsed() < COMMIT_WAITS {
             std::thread::sleep(LOOK_UP_EVERY);
             continue;
         }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// How long a publisher that finds too much waiting is told to wait.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// Pause between tries while a coordinator is not ready yet.
+/// Pause between tries while a coordinator or a leader is not ready yet.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
 /// A bus on a Kafka cluster.
@@ -157,8 +157,8 @@ fn failed(what: &str, e: KafkaError) -> BusError {
     BusError::io(format!("{what}{hint}"))(e)
 }
 
-/// Whether trying again soon helps: a coordinator is being found or loaded.
-fn coordinator_not_ready(e: &KafkaError) -> bool {
+/// Whether trying again soon helps: a coordinator or a leader is being found or loaded.
+fn not_ready(e: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         e.rdkafka_error_code(),
@@ -167,16 +167,18 @@ fn coordinator_not_ready(e: &KafkaError) -> bool {
                 | Code::CoordinatorNotAvailable
                 | Code::NotCoordinator
                 | Code::WaitingForCoordinator
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
         )
     )
 }
 
-/// Runs `request` until it gives something else than "the coordinator is not ready", at most for `limit`.
-fn while_loading<T>(limit: Duration, mut request: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+/// Runs `request` until it gives something else than "not ready yet", at most for `limit`.
+fn until_ready<T>(limit: Duration, mut request: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
     let began = Instant::now();
     loop {
         match request() {
-            Err(e) if coordinator_not_ready(&e) && began.elapsed() < limit => std::thread::sleep(RETRY_EVERY),
+            Err(e) if not_ready(&e) && began.elapsed() < limit => std::thread::sleep(RETRY_EVERY),
             result => return result,
         }
     }
@@ -265,7 +267,7 @@ impl Inner {
         let limit = Duration::from_secs(self.config.publish_timeout_secs);
         loop {
             let Err(e) = self.send(topic, partitions, records).await else { return Ok(()) };
-            if coordinator_not_ready(&e) && began.elapsed() < limit {
+            if not_ready(&e) && began.elapsed() < limit {
                 tokio::time::sleep(RETRY_EVERY).await;
                 continue;
             }
