@@ -56,7 +56,8 @@ impl Engine {
             // The symptom of a resolved incident that goes on: what a person ended stays ended until something new
             // begins; what ended because nobody spoke of it is back.
             let by_person = case.inc.resolved_by.as_deref() != Some(SYSTEM);
-            if a.phase == Phase::Closed || a.last_seen <= kept.last_seen || by_person {
+            let weak = a.score.max(kept.score) < self.config.open_score_min;
+            if a.phase == Phase::Closed || a.last_seen <= kept.last_seen || by_person || weak {
                 self.stats.silent += 1;
                 return;
             }
@@ -135,13 +136,14 @@ impl Engine {
     }
 
     fn new_symptom(&mut self, a: Anomaly, topology: &Topology, now: Timestamp) {
-        let waited = self.waiting.remove(&a.id);
-        let early_end = waited.filter(|w| w.phase == Phase::Closed && w.last_seen >= a.last_seen);
+        let early_end = self.waiting.get(&a.id).filter(|w| w.phase == Phase::Closed && w.last_seen >= a.last_seen);
+        let early_end = early_end.cloned();
         if a.score < self.config.open_score_min {
             let joined = self.find_related(&a, topology).into_iter().next();
             match joined {
                 Some((number, link)) if self.weak_of(number) < WEAK_MAX => {
                     let id = a.id;
+                    self.waiting.remove(&id);
                     self.join(number, a, link.as_str(), topology, now);
                     if let (Some(end), true) = (early_end, self.members.contains_key(&id)) {
                         self.known(number, end, topology, now);
@@ -154,6 +156,7 @@ impl Engine {
             return;
         }
         let id = a.id;
+        self.waiting.remove(&id);
         self.place(a, topology, now);
         if let Some(end) = early_end
             && let Some(number) = self.members.get(&id).copied()
@@ -167,7 +170,12 @@ impl Engine {
         self.cases.get(&number).map_or(0, |c| c.inc.anomalies.iter().filter(weak).count())
     }
 
+    /// Keeps the newest record of a symptom that has no incident.
     fn wait(&mut self, a: Anomaly) {
+        let age = |a: &Anomaly| (a.last_seen, a.phase == Phase::Closed);
+        if self.waiting.get(&a.id).is_some_and(|known| age(known) > age(&a)) {
+            return;
+        }
         self.waiting.insert(a.id, a);
         while self.waiting.len() > self.config.waiting_max {
             let oldest = self.waiting.values().min_by_key(|w| (w.last_seen, w.id)).map(|w| w.id);

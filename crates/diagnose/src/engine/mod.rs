@@ -34,7 +34,8 @@ pub struct Memory {
     pub incidents: Vec<Incident>,
     /// Changes within [`DiagnoseConfig::changes_lookback`].
     pub changes: Vec<Change>,
-    /// Newest record of each anomaly seen within [`DiagnoseConfig::anomalies_lookback`].
+    /// The newest record (by `last_seen`, an end after all others) of each anomaly seen within
+    /// [`DiagnoseConfig::anomalies_lookback`]; a repeated older record must not stand in its place.
     pub anomalies: Vec<Anomaly>,
     /// Highest incident number given so far, 0 when none.
     pub last_number: u64,

@@ -23,6 +23,7 @@ use factors::Scene;
 use nightshift_model::{Change, EntityId, FaultClass, Hypothesis};
 use nightshift_topology::Topology;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 /// Ranks the causes of these symptoms, likeliest first, "unknown" among them. Deterministic: neither the order of
 /// symptoms nor that of changes matters.
@@ -74,17 +75,18 @@ fn summary(entity: &EntityId, fault: FaultClass, detail: &str) -> String {
     format!("{what} on {}{detail}", entity.name())
 }
 
-/// Whether people should hear of the new ranking: another cause leads, the order of the first three changed, or the
-/// first one's confidence moved by a tenth.
+/// Whether people should hear of the new ranking: other causes are considered, the order of the first three changed,
+/// something new speaks for the first one, or its confidence moved by a tenth.
 pub fn differs_materially(old: &[Hypothesis], new: &[Hypothesis]) -> bool {
     let key = |h: &Hypothesis| (h.entity.clone(), h.fault);
     let first_three = |list: &[Hypothesis]| list.iter().take(3).map(key).collect::<Vec<_>>();
-    if first_three(old) != first_three(new) {
+    let all = |list: &[Hypothesis]| list.iter().map(key).collect::<BTreeSet<_>>();
+    if first_three(old) != first_three(new) || all(old) != all(new) {
         return true;
     }
+    let factors = |h: &Hypothesis| h.contributions.iter().map(|c| c.factor.clone()).collect::<BTreeSet<_>>();
     match (old.first(), new.first()) {
-        (Some(a), Some(b)) => (a.confidence - b.confidence).abs() >= 0.1,
-        (None, None) => false,
-        _ => true,
+        (Some(a), Some(b)) => (a.confidence - b.confidence).abs() >= 0.1 || factors(a) != factors(b),
+        _ => false,
     }
 }
