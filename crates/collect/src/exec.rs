@@ -5,6 +5,7 @@
 
 mod line;
 
+pub(crate) use line::log_entry;
 pub use line::{SCHEMA_VERSION, fuzz_exec_line};
 
 use crate::deliver::{Parcel, deliver, failed, fatal};

@@ -420,23 +420,26 @@ mod tests {
     /// What detection and diagnosis make of the names: the table that they share must know them.
     #[test]
     fn names_are_known_to_the_table_of_families() {
+        use nightshift_model::families::Bad;
         use nightshift_model::families::{SignalFamily, reading};
-        let of = |name: &str| reading(name, |_| None).map(|r| r.family);
-        for (name, family) in [
-            ("system_cpu_utilization_ratio", SignalFamily::Cpu),
-            ("system_cpu_load_average_1m", SignalFamily::Cpu),
-            ("system_memory_utilization_ratio", SignalFamily::Memory),
-            ("system_paging_utilization_ratio", SignalFamily::Memory),
-            ("system_filesystem_utilization_ratio", SignalFamily::Disk),
-            ("system_filesystem_free_bytes", SignalFamily::Disk),
-            ("system_disk_io_bytes_total", SignalFamily::DiskIo),
-            ("system_disk_io_time_seconds_total", SignalFamily::DiskIo),
-            ("system_network_io_bytes_total", SignalFamily::Network),
-            ("system_network_errors_total", SignalFamily::Network),
-            ("process_cpu_usage_cores", SignalFamily::Cpu),
-            ("process_memory_usage_bytes", SignalFamily::Memory),
+        for (name, family, bad) in [
+            ("system_cpu_utilization_ratio", SignalFamily::Cpu, Bad::Up),
+            ("system_cpu_load_average_1m", SignalFamily::Cpu, Bad::Up),
+            ("system_cpu_pressure_ratio", SignalFamily::Cpu, Bad::Up),
+            ("system_memory_utilization_ratio", SignalFamily::Memory, Bad::Up),
+            ("system_memory_limit_bytes", SignalFamily::Memory, Bad::Neither),
+            ("system_paging_utilization_ratio", SignalFamily::Memory, Bad::Up),
+            ("system_filesystem_utilization_ratio", SignalFamily::Disk, Bad::Up),
+            ("system_filesystem_free_bytes", SignalFamily::Disk, Bad::Down),
+            ("system_disk_io_bytes_total", SignalFamily::DiskIo, Bad::Up),
+            ("system_disk_io_time_seconds_total", SignalFamily::DiskIo, Bad::Up),
+            ("system_io_pressure_ratio", SignalFamily::DiskIo, Bad::Up),
+            ("system_network_errors_total", SignalFamily::Network, Bad::Up),
+            ("process_cpu_usage_cores", SignalFamily::Cpu, Bad::Up),
+            ("process_memory_usage_bytes", SignalFamily::Memory, Bad::Up),
         ] {
-            assert_eq!(of(name), Some(family), "{name}");
+            let got = reading(name, |_| None).map(|r| (r.family, r.bad));
+            assert_eq!(got, Some((family, bad)), "{name}");
         }
     }
 

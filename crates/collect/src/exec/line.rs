@@ -49,7 +49,7 @@ pub(super) fn read(line: &[u8], around: &Around<'_>) -> Result<Said, String> {
     }
     match fields.text(&["type"])?.as_str() {
         "metric" => metric(&fields, around).map(Said::Metric),
-        "log" => log(&fields, around).map(Said::Log),
+        "log" => log_entry(&fields, around.source, around.resource, around.now).map(Said::Log),
         "change" => {
             let (mut resource, change) = change::read(&fields, None, around.source, around.now)?;
             if change.entity.is_none() && change.service.is_empty() {
@@ -72,12 +72,12 @@ pub(super) fn read(line: &[u8], around: &Around<'_>) -> Result<Said, String> {
     }
 }
 
-fn resource_of(fields: &Fields<'_>, around: &Around<'_>) -> Result<Arc<Attributes>, String> {
+fn resource_of(fields: &Fields<'_>, around: &Arc<Attributes>) -> Result<Arc<Attributes>, String> {
     let own = change::resource(fields)?;
     if own.is_empty() {
-        return Ok(Arc::clone(around.resource));
+        return Ok(Arc::clone(around));
     }
-    let mut all = Attributes::clone(around.resource);
+    let mut all = Attributes::clone(around);
     all.extend(own);
     Ok(Arc::new(all))
 }
@@ -101,7 +101,7 @@ fn metric(fields: &Fields<'_>, around: &Around<'_>) -> Result<MetricPoint, Strin
         return Err(format!("a metric has fewer than {LABELS_MAX} labels"));
     }
     Ok(MetricPoint {
-        resource: resource_of(fields, around)?,
+        resource: resource_of(fields, around.resource)?,
         name,
         labels: labels.into_iter().collect(),
         kind,
@@ -110,7 +110,16 @@ fn metric(fields: &Fields<'_>, around: &Around<'_>) -> Result<MetricPoint, Strin
     })
 }
 
-fn log(fields: &Fields<'_>, around: &Around<'_>) -> Result<LogEntry, String> {
+/// A log line from its fields, of `resource` where it names no other.
+///
+/// # Errors
+/// What is wrong with which field.
+pub(crate) fn log_entry(
+    fields: &Fields<'_>,
+    source: &str,
+    resource: &Arc<Attributes>,
+    now: Timestamp,
+) -> Result<LogEntry, String> {
     let message = fields.text(&["message", "msg", "body"])?;
     if message.trim().is_empty() {
         return Err("`message` of a log line is empty".into());
@@ -127,14 +136,14 @@ fn log(fields: &Fields<'_>, around: &Around<'_>) -> Result<LogEntry, String> {
         },
     };
     let stream = match fields.text(&["stream"])? {
-        s if s.is_empty() => around.source.to_owned(),
+        s if s.is_empty() => source.to_owned(),
         s => s,
     };
     // The message is taken as it is; a trace id within it is found all the same.
-    let found = lines::parse(&message, &LineContext::at(around.now));
+    let found = lines::parse(&message, &LineContext::at(now));
     Ok(LogEntry {
-        resource: resource_of(fields, around)?,
-        at: fields.time(&["at", "time"], around.now)?.unwrap_or(around.now),
+        resource: resource_of(fields, resource)?,
+        at: fields.time(&["at", "time"], now)?.unwrap_or(now),
         severity,
         body: message,
         trace_id: id(fields, "trace_id")?.or(found.trace_id),

@@ -121,16 +121,18 @@ pub(crate) fn whole(text: &str, context: &LineContext<'_>) -> Option<Timestamp> 
     None
 }
 
-/// Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by size; `None` before 2001.
+/// Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by size; `None` before 2001. To the
+/// microsecond: a double holds no more of a present time in seconds.
 pub(crate) fn epoch(value: f64) -> Option<Timestamp> {
-    let secs = match value {
+    let micros = match value {
         v if !(1e9..9.2e18).contains(&v) => return None,
-        v if v < 1e11 => v,
-        v if v < 1e14 => v / 1e3,
-        v if v < 1e17 => v / 1e6,
-        v => v / 1e9,
+        v if v < 1e11 => v * 1e6,
+        v if v < 1e14 => v * 1e3,
+        v if v < 1e17 => v,
+        v => v / 1e3,
     };
-    Timestamp::from_secs_f64(secs)
+    // At most 1e17, so it fits; a thousandfold that does not is no time that we know.
+    (micros.round() as i64).checked_mul(1_000).map(Timestamp)
 }
 
 /// `2026-01-02T03:04:05.678Z`, also with a space, slashes, a comma, or without a zone.
