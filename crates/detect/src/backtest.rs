@@ -60,10 +60,8 @@ impl SeriesBacktest {
             Some(_) => "spike",
             None => "",
         };
-        let mut score = score_of(scored.ratio);
-        if alert {
-            score = score.max(open.map_or(0.5, |(_, a)| a.score));
-        }
+        // One alarm is one detection: what an open alarm goes on showing, or what is too short for one, stays below it.
+        let score = if alert { open.map_or(0.5, |(_, a)| a.score) } else { score_of(scored.ratio).min(0.49) };
         RowVerdict { score, alert, active: active(self), expected: Some(scored.expected), kind }
     }
 }

@@ -576,7 +576,7 @@ mod tests {
         assert!((row.latency_mean_ms.unwrap() - 59.5).abs() < 0.1);
         assert!((row.latency_p95_ms.unwrap() / 104.0 - 1.0).abs() < 0.06);
         assert!((row.latency_p99_ms.unwrap() / 108.0 - 1.0).abs() < 0.06);
-        assert_eq!(out.features.len(), 2, "the last two minutes are still open");
+        assert_eq!(out.features.len(), 3, "the last minute is still open");
         assert!((row.request_rate.unwrap() - 100.0 / 60.0).abs() < 1e-9);
     }
 

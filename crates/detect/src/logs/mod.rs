@@ -18,7 +18,7 @@ mod rate;
 pub mod redact;
 
 pub use config::LogConfig;
-pub use detector::{LogDetector, LogStats};
+pub use detector::{LogDetector, LogError, LogStats};
 pub use miner::{MinerConfig, TemplateId, TemplateMiner, TemplateRef};
 
 /// Name of a template as people and records see it.

@@ -38,6 +38,8 @@ const FLAT_CHANCE_LN: f32 = -27.6;
 const SEASON_LAMBDA: f64 = 0.05;
 const SLOPE_WEIGHT: f64 = 0.05;
 const DAMPING: f64 = 0.9;
+/// The error that is usual is at least this share of the spread about the mean.
+const SPREAD_SHARE: f64 = 0.15;
 /// Least share of the usual error that a slot's own error may fall to.
 const SLOT_SCALE_MIN: f64 = 0.4;
 
@@ -270,7 +272,8 @@ impl Engine {
         if slot_error > 0.0 {
             usual = (0.5 * (usual + f64::from(slot_error))).max(SLOT_SCALE_MIN * usual);
         }
-        let error_scale = (SIGMA_OF_MAD * usual).max(floor);
+        // However well a season is known: what is small beside all that the series does is no departure.
+        let error_scale = (SIGMA_OF_MAD * usual.max(SPREAD_SHARE * f64::from(hot.mad))).max(floor);
         let f = ((error / error_scale) as f32).clamp(-DISTANCE_MAX, DISTANCE_MAX);
 
         // Moves towards the flat alarm are counted before anything is said.
@@ -374,6 +377,9 @@ impl Engine {
                     self.learn_season(hot, at, x, learned);
                 }
             }
+        } else if hot.cold != NO_COLD && !seasonal {
+            // A season is looked for in everything: its own swings may be what the alarm is about.
+            self.learn_season(hot, at, x, 0.0);
         }
         hot.n = n.saturating_add(1);
         if hot.n == self.tuned.warmup {

@@ -16,7 +16,9 @@ const WEIGHT: f32 = 1.0 / 30.0;
 /// Where the tracked quantile may be, in sigmas: below, noise would be fitted; above, one accident would be.
 const T_RANGE: (f32, f32) = (1.5, 20.0);
 /// Where the threshold may be, in sigmas.
-const Z_RANGE: (f32, f32) = (2.5, 200.0);
+const Z_RANGE: (f32, f32) = (2.5, 5_000.0);
+/// Share of the way, in logarithms, that an alarm draws the threshold towards itself.
+const DRAW: f32 = 0.25;
 
 /// The tail of one side, in sigmas. 16 bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +62,19 @@ impl Tail {
             self.v += WEIGHT * (e * e - self.v);
         }
         self.t = (self.t + STEP * (1.0 - LEVEL)).min(T_RANGE.1);
+        self.fit(risk);
+    }
+
+    /// An alarm was raised at `d`: its like is a little less of a surprise. What was r times the threshold is r^0.75
+    /// times at its return, so that a fault is found again the next day, and the spike of every hour is not for ever.
+    pub(crate) fn event(&mut self, d: f32, risk: f32) {
+        if d <= self.z || self.z <= self.t {
+            return;
+        }
+        let z = (self.z * (d / self.z).powf(DRAW)).min(Z_RANGE.1);
+        let factor = (z - self.t) / (self.z - self.t);
+        self.m *= factor;
+        self.v *= factor * factor;
         self.fit(risk);
     }
 
@@ -121,5 +136,7 @@ mod tests {
         let before = normal.z;
         normal.observe(1e4, 1e-4);
         assert!(normal.z < 1.5 * before, "{before} {}", normal.z);
+        normal.event(16.0 * normal.z, 1e-4);
+        assert!(normal.z < 2.1 * 1.5 * before, "{before} {}", normal.z);
     }
 }

@@ -138,6 +138,12 @@ impl Engine {
         }
         hot.set(ACTIVE, true);
         hot.calm = 0;
+        let risk = self.tuned.risk;
+        match s.layer {
+            Layer::Ewma => hot.chart_usual += 0.25 * (s.chart.abs() - hot.chart_usual).max(0.0),
+            _ if upwards => hot.up.event(s.distance.abs(), risk),
+            _ => hot.down.event(s.distance.abs(), risk),
+        }
         let alarm = Alarm {
             onset: hot.onset,
             last: s.at,

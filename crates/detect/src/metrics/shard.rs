@@ -235,6 +235,11 @@ impl ShardDetector {
             + columns.value.capacity() * 8
     }
 
+    /// The metric columns of the batch stepped last, so that others need not decode them again.
+    pub const fn columns(&self) -> &MetricColumns {
+        &self.columns
+    }
+
     /// Takes a batch of this shard: every sample is scored and then learned, in order. `now` only dates the batch for
     /// [`Self::tick`]; verdicts follow event time, so that a replay makes the same.
     ///
