@@ -1,0 +1,428 @@
+//! The anomaly detector at work: telemetry in, anomalies out, state kept per shard with its position.
+//!
+//! A shard's snapshot holds the position it belongs to. After a restart the shard resumes from there, not from the
+//! group's commit, and what it makes again carries the same ids. Anomalies are durable before a snapshot or a commit
+//! that covers them.
+
+use super::{AgentError, Turn, control, dead_letter};
+use bytes::{Buf, BufMut, Bytes};
+use nightshift_bus::{Bus, Consumer, Outgoing, Record, SnapshotStore, TopicPartition};
+use nightshift_detect::logs::{LogConfig, LogDetector};
+use nightshift_detect::rules::{Rule, RuleConfig, RuleEngine};
+use nightshift_detect::{Effects, MetricsConfig, SeriesBudget, ShardDetector};
+use nightshift_health::{ByReason, BySeverityAndKind, BySourceAndReason, SelfMetrics};
+use nightshift_model::batch::BatchView;
+use nightshift_model::{Anomaly, Clock, Envelope, EnvelopeId, Phase, Timestamp, topics};
+use nightshift_topology::{SpanJoiner, SpanJoinerConfig};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Consumer group, and the name its snapshots go by.
+const GROUP: &str = "anomaly-detector";
+/// Envelope ids of a shard that are remembered, so that a repeated delivery is recognised.
+const RECENT_MAX: usize = 256;
+/// Version of the snapshot's frame (the rooms have their own inside).
+const SNAPSHOT_VERSION: u8 = 1;
+
+/// What the rooms of every shard are built from.
+#[derive(Clone)]
+pub struct DetectRooms {
+    /// Metric layers.
+    pub metrics: Arc<MetricsConfig>,
+    /// A log detector that knows nothing yet: its patterns are compiled once.
+    pub logs: LogDetector,
+    /// A rule engine that has seen nothing yet.
+    pub rules: RuleEngine,
+    /// Ceiling on live series, shared by all shards.
+    pub budget: Arc<SeriesBudget>,
+    /// Edges from trace spans.
+    pub spans: SpanJoinerConfig,
+}
+
+impl DetectRooms {
+    /// The rooms under these settings.
+    ///
+    /// # Errors
+    /// When a log pattern cannot be compiled.
+    pub fn new(
+        metrics: MetricsConfig,
+        logs: LogConfig,
+        rules: (RuleConfig, Vec<Rule>),
+        spans: SpanJoinerConfig,
+    ) -> Result<Self, nightshift_detect::logs::LogError> {
+        Ok(Self {
+            budget: Arc::new(SeriesBudget::new(u64::from(metrics.series_max))),
+            metrics: Arc::new(metrics),
+            logs: LogDetector::new(logs)?,
+            rules: RuleEngine::new(rules.0, rules.1),
+            spans,
+        })
+    }
+}
+
+/// One shard's rooms, and where it stands.
+struct Shard {
+    metrics: ShardDetector,
+    logs: LogDetector,
+    rules: RuleEngine,
+    /// Offset of the next record.
+    next: u64,
+    recent: VecDeque<EnvelopeId>,
+    /// Something was handled since the last snapshot.
+    dirty: bool,
+    snapshot_at: Timestamp,
+}
+
+/// Turns telemetry into anomalies.
+pub struct DetectAgent {
+    bus: Arc<dyn Bus>,
+    snapshots: Arc<dyn SnapshotStore>,
+    clock: Arc<dyn Clock>,
+    counters: SelfMetrics,
+    rooms: DetectRooms,
+    consumer: Box<dyn Consumer>,
+    shards: BTreeMap<u32, Shard>,
+    spans: SpanJoiner,
+    effects: Effects,
+    /// Made and not yet durable. While there are any, nothing is polled and nothing acknowledged.
+    pending: Vec<Outgoing>,
+    /// The same for edges learned from spans.
+    pending_edges: Vec<Outgoing>,
+    snapshot_every: Duration,
+    tick_every: Duration,
+    ticked_at: Timestamp,
+}
+
+impl DetectAgent {
+    /// Joins the group.
+    ///
+    /// # Errors
+    /// When the bus refuses.
+    pub async fn start(
+        bus: Arc<dyn Bus>,
+        snapshots: Arc<dyn SnapshotStore>,
+        clock: Arc<dyn Clock>,
+        counters: SelfMetrics,
+        rooms: DetectRooms,
+        snapshot_every: Duration,
+    ) -> Result<Self, AgentError> {
+        let consumer = bus.consumer(GROUP, &[topics::TELEMETRY_RAW.name]).await?;
+        let ticked_at = clock.now();
+        let spans = SpanJoiner::new(rooms.spans.clone());
+        Ok(Self {
+            bus,
+            snapshots,
+            clock,
+            counters,
+            rooms,
+            consumer,
+            shards: BTreeMap::new(),
+            spans,
+            effects: Effects::default(),
+            pending: Vec::new(),
+            pending_edges: Vec::new(),
+            snapshot_every,
+            tick_every: Duration::from_secs(1),
+            ticked_at,
+        })
+    }
+
+    /// One round: poll, step, publish, and now and then a snapshot.
+    ///
+    /// # Errors
+    /// When bus or snapshots fail; the next turn goes on where this one stopped.
+    pub async fn turn(&mut self, max_wait: Duration) -> Result<Turn, AgentError> {
+        self.flush().await?;
+        let polled = self.consumer.poll(256, max_wait).await?;
+        for at in &polled.revoked {
+            self.hand_over(at).await?;
+        }
+        for at in &polled.assigned {
+            self.take_over(at).await?;
+        }
+        let now = self.clock.now();
+        let records = polled.records.len();
+        for record in polled.records {
+            self.handle(record, now).await?;
+        }
+        if now.since(self.ticked_at) >= self.tick_every {
+            self.ticked_at = now;
+            self.tick(now);
+        }
+        self.flush().await?;
+        self.snapshot_due(now).await?;
+        Ok(Turn { records, progressed: records > 0 })
+    }
+
+    /// Puts the state of every shard away, for an orderly end.
+    ///
+    /// # Errors
+    /// When bus or snapshots fail: what is not put away is replayed at the next start.
+    pub async fn stop(mut self) -> Result<(), AgentError> {
+        self.flush().await?;
+        let shards: Vec<u32> = self.shards.iter().filter(|(_, s)| s.dirty).map(|(n, _)| *n).collect();
+        for shard in shards {
+            self.snapshot(shard).await?;
+        }
+        Ok(())
+    }
+
+    /// Where every shard stands: shard and offset of its next record.
+    pub fn positions(&self) -> Vec<(u32, u64)> {
+        self.shards.iter().map(|(n, s)| (*n, s.next)).collect()
+    }
+
+    async fn handle(&mut self, record: Record, now: Timestamp) -> Result<(), AgentError> {
+        let Some(shard) = self.shards.get_mut(&record.partition) else { return Ok(()) };
+        if record.offset < shard.next {
+            return Ok(());
+        }
+        let bad = match Envelope::decode(record.bytes.clone()) {
+            Ok(envelope) if shard.recent.contains(&envelope.id) => {
+                let reason = ByReason { reason: "duplicate_batch".into() };
+                tracing::debug!(id = %envelope.id, ?reason, "batch delivered again");
+                None
+            }
+            Ok(envelope) => match shard.step(&envelope, &mut self.spans, &mut self.effects, now, &self.counters) {
+                Ok(()) => {
+                    if shard.recent.len() == RECENT_MAX {
+                        shard.recent.pop_front();
+                    }
+                    shard.recent.push_back(envelope.id);
+                    None
+                }
+                Err(e) => Some(("malformed_batch", e)),
+            },
+            Err(e) => Some((e.reason(), e.to_string())),
+        };
+        if let Some((reason, detail)) = bad {
+            dead_letter(&self.bus, &self.counters, &record, reason, &detail, now).await?;
+        }
+        if let Some(shard) = self.shards.get_mut(&record.partition) {
+            shard.next = record.offset + 1;
+            shard.dirty = true;
+        }
+        self.collect_effects(now);
+        Ok(())
+    }
+
+    /// Moves what the rooms found into `pending`.
+    fn collect_effects(&mut self, now: Timestamp) {
+        for anomaly in self.effects.anomalies.drain(..) {
+            if anomaly.phase == Phase::Open {
+                self.counters.anomaly_score.observe(anomaly.score);
+                let labels = BySeverityAndKind {
+                    severity: anomaly.severity.as_str().into(),
+                    kind: anomaly.kind.as_str().into(),
+                };
+                self.counters.anomalies.get_or_create(&labels).inc();
+            }
+            self.pending.push(anomaly_record(&anomaly, now));
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        let mut live = 0;
+        for shard in self.shards.values_mut() {
+            shard.metrics.tick(now, &mut self.effects);
+            shard.logs.tick(now, &mut self.effects.anomalies);
+            shard.rules.tick(now, &mut self.effects.anomalies);
+            live += shard.metrics.series_live();
+        }
+        self.counters.series_live.set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.collect_effects(now);
+        for (tenant, edge) in self.spans.drain(now) {
+            let text = serde_json::to_vec(&edge).expect("observations have string keys");
+            let id = EnvelopeId::derive(&[b"edge", tenant.as_bytes(), &text]);
+            let record = control(id, &tenant, tenant.clone(), "nightshift.v1.Observation", now, now, &edge);
+            self.pending_edges.push(record);
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), AgentError> {
+        if !self.pending.is_empty() {
+            self.bus.publish(topics::ANOMALIES_DETECTED.name, self.pending.clone()).await?;
+            self.pending.clear();
+        }
+        if !self.pending_edges.is_empty() {
+            self.bus.publish(topics::TOPOLOGY_OBSERVED.name, self.pending_edges.clone()).await?;
+            self.pending_edges.clear();
+        }
+        Ok(())
+    }
+
+    /// One shard a turn at most: the pause stays short however many shards there are.
+    async fn snapshot_due(&mut self, now: Timestamp) -> Result<(), AgentError> {
+        let due = self
+            .shards
+            .iter()
+            .filter(|(_, s)| s.dirty && now.since(s.snapshot_at) >= self.snapshot_every)
+            .min_by_key(|(n, s)| (s.snapshot_at, **n))
+            .map(|(n, _)| *n);
+        match due {
+            Some(shard) => self.snapshot(shard).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn snapshot(&mut self, number: u32) -> Result<(), AgentError> {
+        let now = self.clock.now();
+        let Some(shard) = self.shards.get_mut(&number) else { return Ok(()) };
+        self.snapshots.put(GROUP, number, shard.encode()).await?;
+        shard.dirty = false;
+        shard.snapshot_at = now;
+        let at = TopicPartition { topic: topics::TELEMETRY_RAW.name.into(), partition: number };
+        self.consumer.commit(&[(at, shard.next)]).await?;
+        Ok(())
+    }
+
+    async fn take_over(&mut self, at: &TopicPartition) -> Result<(), AgentError> {
+        let now = self.clock.now();
+        let shard = match self.snapshots.get(GROUP, at.partition).await? {
+            Some(bytes) => match Shard::decode(&self.rooms, bytes, now) {
+                Ok((shard, closed)) => {
+                    self.effects.anomalies.extend(closed);
+                    shard
+                }
+                // A program that cannot read the state replays what the bus still holds: late, never wrong.
+                Err(why) => {
+                    tracing::warn!(shard = at.partition, why, "snapshot is not readable, replaying the bus");
+                    Shard::new(&self.rooms, at.partition, now)
+                }
+            },
+            None => Shard::new(&self.rooms, at.partition, now),
+        };
+        self.consumer.seek(at, shard.next).await?;
+        self.shards.insert(at.partition, shard);
+        self.collect_effects(now);
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, at: &TopicPartition) -> Result<(), AgentError> {
+        self.flush().await?;
+        if let Some(mut shard) = self.shards.remove(&at.partition)
+            && shard.dirty
+        {
+            self.snapshots.put(GROUP, at.partition, shard.encode()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Shard {
+    fn new(rooms: &DetectRooms, number: u32, now: Timestamp) -> Self {
+        Self {
+            metrics: ShardDetector::new(rooms.metrics.clone(), rooms.budget.clone(), number),
+            logs: rooms.logs.clone(),
+            rules: rooms.rules.clone(),
+            next: 0,
+            recent: VecDeque::new(),
+            dirty: false,
+            snapshot_at: now,
+        }
+    }
+
+    fn step(
+        &mut self,
+        envelope: &Envelope,
+        spans: &mut SpanJoiner,
+        effects: &mut Effects,
+        now: Timestamp,
+        counters: &SelfMetrics,
+    ) -> Result<(), String> {
+        let mut view = BatchView::parse(&envelope.payload).map_err(|e| e.to_string())?;
+        let tenant = &envelope.tenant;
+        let stats = self.metrics.step(tenant, &mut view, now, effects).map_err(|e| e.to_string())?;
+        self.rules.step(tenant, &view, self.metrics.columns(), now, &mut effects.anomalies);
+        self.logs.step(tenant, &view, now, &mut effects.anomalies);
+        if view.n_spans() > 0 {
+            for span in view.spans() {
+                let span = span.map_err(|e| e.to_string())?;
+                let entity = view.entity(span.entity).map_err(|e| e.to_string())?;
+                if !entity.synthetic {
+                    spans.observe(tenant, &entity.id, &span, now);
+                }
+            }
+        }
+        counters.samples_scored.inc_by(stats.scored);
+        let not_scored = [
+            ("duplicate", stats.duplicates),
+            ("too_old", stats.too_old),
+            ("not_finite", stats.not_finite),
+            ("over_ceiling", stats.over_ceiling),
+        ];
+        for (reason, n) in not_scored.into_iter().filter(|(_, n)| *n > 0) {
+            let labels = BySourceAndReason { source: view.source().to_owned().into(), reason: reason.into() };
+            counters.samples_rejected.get_or_create(&labels).inc_by(n);
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self) -> Bytes {
+        let mut out = Vec::new();
+        out.put_u8(SNAPSHOT_VERSION);
+        out.put_u64(self.next);
+        out.put_u32(self.recent.len() as u32);
+        for id in &self.recent {
+            out.put_u128(id.0);
+        }
+        for part in [self.metrics.snapshot(), self.logs.snapshot(), self.rules.snapshot()] {
+            out.put_u32(u32::try_from(part.len()).expect("a shard's state is far below 4 GiB"));
+            out.put_slice(&part);
+        }
+        out.into()
+    }
+
+    /// The shard, and the ends of what rules that are gone or changed had raised.
+    fn decode(rooms: &DetectRooms, mut bytes: Bytes, now: Timestamp) -> Result<(Self, Vec<Anomaly>), String> {
+        const SHORT: &str = "snapshot ends early";
+        let version = bytes.try_get_u8().map_err(|_| SHORT)?;
+        if version != SNAPSHOT_VERSION {
+            return Err(format!("snapshot of version {version}, this program knows {SNAPSHOT_VERSION}"));
+        }
+        let next = bytes.try_get_u64().map_err(|_| SHORT)?;
+        let n = bytes.try_get_u32().map_err(|_| SHORT)? as usize;
+        if n > RECENT_MAX {
+            return Err(format!("snapshot remembers {n} records, at most {RECENT_MAX} are"));
+        }
+        let mut recent = VecDeque::with_capacity(RECENT_MAX);
+        for _ in 0..n {
+            recent.push_back(EnvelopeId(bytes.try_get_u128().map_err(|_| SHORT)?));
+        }
+        let mut part = || -> Result<Bytes, String> {
+            let n = bytes.try_get_u32().map_err(|_| SHORT)? as usize;
+            if n > bytes.remaining() {
+                return Err(SHORT.into());
+            }
+            Ok(bytes.split_to(n))
+        };
+        let (metrics, logs_state, rules_state) = (part()?, part()?, part()?);
+        let (mut logs, mut rules) = (rooms.logs.clone(), rooms.rules.clone());
+        logs.restore(&logs_state).map_err(|e| e.to_string())?;
+        let closed = rules.restore(&rules_state).map_err(|e| e.to_string())?;
+        let shard = Self {
+            metrics: ShardDetector::restore(rooms.metrics.clone(), rooms.budget.clone(), &metrics)
+                .map_err(|e| e.to_string())?,
+            logs,
+            rules,
+            next,
+            recent,
+            dirty: false,
+            snapshot_at: now,
+        };
+        Ok((shard, closed))
+    }
+}
+
+/// An anomaly as a record of `anomalies.detected`. The id follows from what it says: a replay makes the same.
+pub(super) fn anomaly_record(anomaly: &Anomaly, now: Timestamp) -> Outgoing {
+    let phase = [anomaly.phase as u8];
+    let id = EnvelopeId::derive(&[
+        &anomaly.id.to_bytes(),
+        &phase,
+        &anomaly.last_seen.0.to_be_bytes(),
+        &anomaly.score.to_bits().to_be_bytes(),
+    ]);
+    control(id, &anomaly.tenant, anomaly.tenant.clone(), "nightshift.v1.Anomaly", anomaly.last_seen, now, anomaly)
+}

@@ -1,0 +1,191 @@
+//! What the API asks, answered by the service.
+
+use crate::agents::{Command, Refusal};
+use crate::inject::{InjectError as Failed, Mode, TestInjector};
+use async_trait::async_trait;
+use nightshift_api::{
+    CollectorRow, CollectorsView, CommandError, IncidentCommands, InjectError, Injector, StatusProvider, StatusReport,
+    TopologyView,
+};
+use nightshift_collect::scrape::{ScrapeConfig, TargetGroup};
+use nightshift_collect::supervise::{SourceConfig, SourceTable};
+use nightshift_diagnose::{PersonAction, PersonVerb};
+use nightshift_health::{Health, HealthBoard, SelfMetrics};
+use nightshift_model::{Clock, Incident, IncidentId, Timestamp};
+use nightshift_topology::Topology;
+use parking_lot::RwLock;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Longest that a person waits for the analyzer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The source that watches ourselves.
+pub(crate) fn own_metrics(address: &str) -> SourceConfig {
+    let labels = [("service".to_owned(), "nightshift".to_owned())].into();
+    SourceConfig::PrometheusScrape(ScrapeConfig {
+        static_targets: vec![TargetGroup { targets: vec![address.to_owned()], labels }],
+        ..ScrapeConfig::default()
+    })
+}
+
+/// People's actions, handed to the analyzer.
+pub(crate) struct Commands {
+    /// Whose incidents.
+    pub tenant: String,
+    /// To the analyzer.
+    pub queue: mpsc::Sender<Command>,
+}
+
+impl Commands {
+    async fn ask(&self, incident: IncidentId, actor: &str, verb: PersonVerb) -> Result<Incident, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let action = PersonAction { incident, actor: actor.to_owned(), verb };
+        let command = Command { tenant: self.tenant.clone(), action, reply };
+        let unavailable = |what: &str| CommandError::Unavailable(format!("the analyzer {what}; try again"));
+        self.queue.try_send(command).map_err(|_| unavailable("is busy or not running here"))?;
+        match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+            Ok(Ok(Ok(incident))) => Ok(incident),
+            Ok(Ok(Err(Refusal::NotFound))) => Err(CommandError::NotFound),
+            Ok(Ok(Err(Refusal::Conflict(why)))) => Err(CommandError::Conflict(why)),
+            Ok(Err(_)) => Err(unavailable("did not take it")),
+            Err(_) => Err(unavailable("did not answer in time; look whether it was done")),
+        }
+    }
+}
+
+#[async_trait]
+impl IncidentCommands for Commands {
+    async fn acknowledge(&self, id: IncidentId, actor: &str, note: &str) -> Result<Incident, CommandError> {
+        self.ask(id, actor, PersonVerb::Acknowledge { note: note.to_owned() }).await
+    }
+
+    async fn resolve(&self, id: IncidentId, actor: &str, note: &str) -> Result<Incident, CommandError> {
+        self.ask(id, actor, PersonVerb::Resolve { why: note.to_owned() }).await
+    }
+}
+
+/// Test injection.
+pub(crate) struct Injecting(pub TestInjector);
+
+#[async_trait]
+impl Injector for Injecting {
+    fn modes(&self) -> Vec<&'static str> {
+        Mode::ALL.iter().map(|(name, _)| *name).collect()
+    }
+
+    async fn inject(&self, mode: &str, source: &str, signal: &str) -> Result<Value, InjectError> {
+        let Some(mode) = Mode::parse(mode) else {
+            return Err(InjectError::Bad(format!("no mode `{mode}`; there are {}", self.modes().join(", "))));
+        };
+        self.0.inject(mode, source, signal).await.map_err(|e| match e {
+            Failed::Bad(why) => InjectError::Bad(why),
+            Failed::Bus(e) => InjectError::Failed(format!("publish the injected readings: {e}")),
+        })
+    }
+}
+
+/// What the process says of itself.
+pub(crate) struct StatusBoard {
+    /// When it started.
+    pub started_at: Timestamp,
+    /// What it does.
+    pub roles: Vec<String>,
+    /// Bound addresses by name.
+    pub listeners: BTreeMap<String, String>,
+    /// Kind of bus.
+    pub bus: String,
+    /// Kind of store.
+    pub store: String,
+    /// Live figures.
+    pub counters: SelfMetrics,
+    /// What is odd about the configuration.
+    pub warnings: Vec<String>,
+    /// Lag by group, refreshed by upkeep.
+    pub lag: Arc<RwLock<BTreeMap<String, u64>>>,
+}
+
+impl StatusProvider for StatusBoard {
+    fn status(&self) -> StatusReport {
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: self.started_at,
+            roles: self.roles.clone(),
+            listeners: self.listeners.clone(),
+            bus: self.bus.clone(),
+            store: self.store.clone(),
+            series_live: u64::try_from(self.counters.series_live.get()).unwrap_or(0),
+            lag: self.lag.read().clone(),
+            config_warnings: self.warnings.clone(),
+        }
+    }
+}
+
+/// The newest topology of the shown tenant.
+pub(crate) struct TopologyBoard {
+    graph: RwLock<Arc<Topology>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl TopologyBoard {
+    /// An empty one.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { graph: RwLock::default(), clock }
+    }
+
+    /// Replaces it.
+    pub(crate) fn set(&self, topology: Topology) {
+        *self.graph.write() = Arc::new(topology);
+    }
+
+    fn graph(&self) -> Arc<Topology> {
+        self.graph.read().clone()
+    }
+}
+
+impl TopologyView for TopologyBoard {
+    fn view(&self, entities_max: usize) -> Value {
+        self.graph().view(entities_max, self.clock.now())
+    }
+
+    fn view_of(&self, entity: &str, hops: u32) -> Option<Value> {
+        self.graph().view_of(entity, hops)
+    }
+}
+
+/// The sources, with their health and what they brought.
+pub(crate) struct Collectors {
+    /// Those that are supervised.
+    pub table: SourceTable,
+    /// Health, receivers' too.
+    pub board: HealthBoard,
+    /// What each brought.
+    pub counters: SelfMetrics,
+}
+
+impl CollectorsView for Collectors {
+    fn collectors(&self) -> Vec<CollectorRow> {
+        let kinds: BTreeMap<String, String> =
+            self.table.rows().into_iter().map(|r| (r.name, r.kind.to_owned())).collect();
+        self.board
+            .components()
+            .into_iter()
+            .filter_map(|c| {
+                let name = c.name.strip_suffix("-collector")?.to_owned();
+                let kind = kinds.get(&name).cloned().unwrap_or_else(|| name.clone());
+                let started = !(c.status == Health::Degraded && c.detail == "starting");
+                Some(CollectorRow {
+                    items: self.counters.items_of(&name),
+                    name,
+                    kind,
+                    status: c.status,
+                    detail: c.detail,
+                    last: started.then_some(c.last_report),
+                })
+            })
+            .collect()
+    }
+}

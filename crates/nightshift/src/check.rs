@@ -1,0 +1,88 @@
+//! What is wrong with a configuration beyond its form: rules, topology, listeners, roles, sources.
+
+use crate::cli::Role;
+use crate::settings::Settings;
+use crate::wiring::{self, foreign};
+use nightshift_api::{Listener, validate_listeners};
+use nightshift_bus::BusConfig;
+use nightshift_collect::supervise::{BoundAddresses, Surroundings};
+use nightshift_config::Problems;
+use nightshift_detect::rules::{self, Rule};
+use nightshift_store::StoreConfig;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Reads every rule file; problems are added.
+pub(crate) fn rules(settings: &Settings, base: &Path, problems: &mut Problems) -> Vec<Rule> {
+    let files = match wiring::rule_files(settings, base) {
+        Ok(files) => files,
+        Err(e) => {
+            let hint = "a relative path is taken from the folder of the configuration";
+            problems.error("detect.rules", format!("{e:#}"), hint);
+            return Vec::new();
+        }
+    };
+    let mut all: Vec<Rule> = Vec::new();
+    for (path, text) in files {
+        match rules::parse_file(&text) {
+            Ok(file) => {
+                for rule in file.rules {
+                    if all.iter().any(|r| r.name == rule.name) {
+                        let message = format!("rule `{}` is defined in another file too", rule.name);
+                        problems.push(foreign(&path, 0, 0, message, "give each rule a name of its own".into()));
+                        continue;
+                    }
+                    all.push(rule);
+                }
+            }
+            Err(wrong) => {
+                for p in wrong {
+                    problems.push(foreign(&path, p.line as u64, p.column as u64, p.message, p.hint));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Runs the tests in every rule file: how many passed, and what failed.
+pub(crate) fn rule_tests(settings: &Settings, base: &Path) -> (usize, Vec<String>) {
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (path, text) in wiring::rule_files(settings, base).unwrap_or_default() {
+        for test in rules::run_tests(&text) {
+            if test.passed() {
+                passed += 1;
+            }
+            for why in &test.failures {
+                failed.push(format!("{}: line {}: test `{}`: {why}", path.display(), test.line, test.name));
+            }
+        }
+    }
+    (passed, failed)
+}
+
+/// What no single key shows.
+pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &mut Problems) {
+    let listeners = [
+        Listener { key: "api.listen", listen: &settings.api.listen, open: false },
+        Listener { key: "metrics.listen", listen: &settings.metrics.listen, open: true },
+        Listener { key: "otlp.grpc_listen", listen: &settings.otlp.grpc_listen, open: false },
+        Listener { key: "otlp.http_listen", listen: &settings.otlp.http_listen, open: false },
+    ];
+    validate_listeners(&listeners, settings.auth.as_ref(), problems);
+    let shared = matches!(settings.bus, BusConfig::Kafka(_)) && matches!(settings.store, StoreConfig::Postgres(_));
+    if roles.len() < Role::ALL.len() && !shared {
+        problems.error(
+            "bus",
+            "fewer than all roles need a bus and a store that several processes can share",
+            "set bus.type = \"kafka\" and store.type = \"postgres\", or leave out --roles",
+        );
+    }
+    let around = Surroundings { data_dir: PathBuf::from("."), host_name: "check".into(), bound: BoundAddresses::default() };
+    for (name, source) in &settings.sources {
+        if let Err(e) = source.build(name, &around) {
+            let cause = std::error::Error::source(&e).map(|c| format!(": {c}")).unwrap_or_default();
+            problems.error(&format!("sources.{name}"), format!("{e}{cause}"), "");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Acceptance 1: a real Prometheus scrapes a real node exporter and remote-writes here while something burns CPU.
+//!
+//! One test in a file of its own: it must have the machine to itself.
+
+mod support;
+
+use nightshift_model::{FaultClass, IncidentStatus, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use support::{Program, Server, free_port, now, program, until};
+
+/// Samples before the burn, at one a second.
+const WARM_UP_SECS: u64 = 75;
+/// How long it burns.
+const BURN_SECS: u64 = 45;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cpu_burn_is_one_incident_about_this_host() {
+    let (Some(prometheus), Some(exporter)) = (
+        program("NIGHTSHIFT_TEST_PROMETHEUS2", "Prometheus 2"),
+        program("NIGHTSHIFT_TEST_NODE_EXPORTER", "node_exporter"),
+    ) else {
+        return;
+    };
+    // Our own host source watches the same machine at the same time.
+    let server = Server::start(
+        "default_sources = false\n[sources.host]\ntype = \"host\"\ninterval_secs = 1\n[diagnose]\nhold_secs = 20\n",
+    )
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let exporter_port = free_port();
+    let _exporter = Program::start(
+        "node_exporter",
+        &exporter,
+        &[format!("--web.listen-address=127.0.0.1:{exporter_port}")],
+        folder.path(),
+    );
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+         scrape_configs:\n- job_name: node\n  static_configs: [{{targets: ['127.0.0.1:{exporter_port}']}}]\n\
+         remote_write:\n- url: {}/api/v1/write\n  queue_config: {{batch_send_deadline: 1s}}\n",
+        server.url("api")
+    );
+    std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+    let port = free_port();
+    let _prometheus = Program::start(
+        "prometheus",
+        &prometheus,
+        &[
+            "--config.file=prometheus.yml".into(),
+            "--storage.tsdb.path=tsdb".into(),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ],
+        folder.path(),
+    );
+    tokio::time::sleep(Duration::from_secs(WARM_UP_SECS)).await;
+    assert!(server.metric("nightshift_samples_scored_total").await > 10_000.0, "remote write does not arrive");
+    let before: Vec<_> = server.incidents().await.iter().map(|i| i.id).collect();
+
+    let burn_from = now();
+    let burning = Burn::start();
+    let host = hostname();
+    let about_host = |i: &nightshift_model::Incident| {
+        i.blast_radius.affected.iter().any(|e| e.kind_str() == "host" && e.name() == host)
+    };
+    let incident = until("no incident about this host", Duration::from_secs(BURN_SECS), || async {
+        let new = server.incidents().await.into_iter().filter(|i| !before.contains(&i.id));
+        new.into_iter().find(|i| about_host(i) && i.top_cause().is_some_and(|c| c.fault == FaultClass::CpuSaturation))
+    })
+    .await;
+    let left = Duration::from_secs(BURN_SECS).saturating_sub(now().since(burn_from));
+    tokio::time::sleep(left).await;
+    burning.stop();
+
+    // The first sample that shows the burn is the first one after it began: a second at most.
+    let late = incident.detected_at.since(burn_from);
+    assert!(late <= Duration::from_secs(16), "noticed {late:?} after the burn began");
+    assert!(incident.onset >= Timestamp(burn_from.0 - 2_000_000_000), "onset {} before the burn {burn_from}", incident.onset);
+
+    let ended = until("the end of the burn is not noticed", Duration::from_secs(180), || async {
+        let now = server.incidents().await.into_iter().find(|i| i.id == incident.id)?;
+        (now.status == IncidentStatus::Resolved).then_some(now)
+    })
+    .await;
+    assert_eq!(ended.resolved_by.as_deref(), Some("system"));
+    let cause = ended.top_cause().expect("ranked");
+    assert_eq!(cause.fault, FaultClass::CpuSaturation, "{}", cause.summary);
+    assert_eq!(cause.entity.as_ref().map(|e| e.name()), Some(host.clone()));
+    let new: Vec<_> = server.incidents().await.into_iter().filter(|i| !before.contains(&i.id)).collect();
+    let open: Vec<_> = new.iter().filter(|i| i.merged_into.is_none()).map(|i| i.title.clone()).collect();
+    assert_eq!(open.len(), 1, "one burn is one incident, these came: {open:?}");
+    let hosts: std::collections::BTreeSet<_> =
+        ended.anomalies.iter().filter(|a| a.entity.id.kind_str() == "host").map(|a| a.entity.id.clone()).collect();
+    assert_eq!(hosts.len(), 1, "the exporter and our own source are one host: {hosts:?}");
+    println!("noticed {late:?} after the burn began, {} symptoms, {:.0} %", ended.anomalies_total, cause.confidence * 100.0);
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned()
+}
+
+/// Every core busy until it is stopped.
+struct Burn {
+    go: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<u64>>,
+}
+
+impl Burn {
+    fn start() -> Self {
+        let go = Arc::new(AtomicBool::new(true));
+        let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+        let threads = (0..cores)
+            .map(|_| {
+                let go = go.clone();
+                std::thread::spawn(move || {
+                    let mut x = 1u64;
+                    while go.load(Ordering::Relaxed) {
+                        for _ in 0..10_000 {
+                            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        }
+                    }
+                    x
+                })
+            })
+            .collect();
+        Self { go, threads }
+    }
+
+    fn stop(self) {
+        self.go.store(false, Ordering::Relaxed);
+        for thread in self.threads {
+            std::hint::black_box(thread.join().unwrap());
+        }
+    }
+}
