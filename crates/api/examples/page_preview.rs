@@ -14,10 +14,13 @@ use tokio::net::TcpListener;
 async fn main() {
     let (trouble, calm) = (Rig::new().await, Rig::new().await);
     trouble.trouble().await;
-    for (n, (name, signal, score)) in
-        [("web-shop", "request_rate", 0.75), ("node-17", "system.memory.utilization", 0.6), ("mail", "queue_depth", 0.3)]
-            .into_iter()
-            .enumerate()
+    for (n, (name, signal, score)) in [
+        ("web-shop", "request_rate", 0.75),
+        ("node-17", "system.memory.utilization", 0.6),
+        ("mail", "queue_depth", 0.3),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let first = anomaly(name, "service", signal, NOW, score, (130.0, 480.0, 400.0, 560.0));
         trouble.open(10 + n as u64, &format!("{name}: {signal} left its band"), &first).await;

@@ -42,9 +42,12 @@ struct Injection {
 /// A JSON body, or its default when there is none.
 fn body<T: DeserializeOwned + Default>(bytes: Result<Bytes, BytesRejection>, form: &str) -> Result<T, ApiError> {
     let bytes = bytes.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large", "api.body_bytes_max says how large it may be")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            "the body is too large",
+            "api.body_bytes_max says how large it may be",
+        ),
         _ => ApiError::bad_request("the body did not come whole", "send it again"),
     })?;
     if bytes.iter().all(u8::is_ascii_whitespace) {

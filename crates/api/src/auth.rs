@@ -73,9 +73,10 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
         let (scheme, secret) = v.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
     });
-    secret.filter(|s| !s.is_empty()).map(Some).ok_or_else(|| {
-        unauthorized("the Authorization header is not `Bearer TOKEN`")
-    })
+    secret
+        .filter(|s| !s.is_empty())
+        .map(Some)
+        .ok_or_else(|| unauthorized("the Authorization header is not `Bearer TOKEN`"))
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {

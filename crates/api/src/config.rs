@@ -144,7 +144,10 @@ mod tests {
     #[test]
     fn beyond_loopback_only_with_an_auth_section() {
         let none: Vec<String> = vec![];
-        assert_eq!(check(&[("api.listen", "127.0.0.1:8080", false), ("otlp.listen", "[::1]:4317", false)], false), none);
+        assert_eq!(
+            check(&[("api.listen", "127.0.0.1:8080", false), ("otlp.listen", "[::1]:4317", false)], false),
+            none
+        );
         assert_eq!(check(&[("api.listen", "0.0.0.0:8080", false)], true), none);
         assert_eq!(check(&[("metrics.listen", "0.0.0.0:9090", true)], false), none);
         for addr in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080", "0.0.0.0:0"] {
@@ -157,7 +160,8 @@ mod tests {
     fn two_listeners_on_one_port_are_told_before_the_second_fails() {
         let got = check(&[("a.listen", "127.0.0.1:1", false), ("b.listen", "127.0.0.1:1", false)], false);
         assert_eq!(got, ["b.listen: 127.0.0.1:1 is taken by a.listen"]);
-        let free = [("a.listen", "127.0.0.1:0", false), ("b.listen", "127.0.0.1:0", false), ("c.listen", "[::1]:1", false)];
+        let free =
+            [("a.listen", "127.0.0.1:0", false), ("b.listen", "127.0.0.1:0", false), ("c.listen", "[::1]:1", false)];
         assert!(check(&free, false).is_empty());
         assert_eq!(check(&[("a", "127.0.0.1:1", false), ("b", "0.0.0.0:1", false)], true).len(), 1);
     }

@@ -65,7 +65,10 @@ pub(crate) fn filter(params: &Params, now: Timestamp) -> Result<IncidentFilter, 
             "open" => status.extend(IncidentStatus::ALL.into_iter().filter(|s| s.is_open())),
             "all" => {}
             one => status.push(one.parse().map_err(|why: String| {
-                ApiError::bad_request(format!("status: {}", short_status(&why)), "`open` stands for all that are not over")
+                ApiError::bad_request(
+                    format!("status: {}", short_status(&why)),
+                    "`open` stands for all that are not over",
+                )
             })?),
         }
     }
@@ -116,7 +119,9 @@ mod tests {
         assert_eq!(parse_id("INC-12345"), Ok(Id::Number(12_345)));
         let full = "00AB".repeat(8);
         assert_eq!(parse_id(&full), Ok(Id::Full(full.to_lowercase().parse().unwrap())));
-        for bad in ["", "7", "INC-", "INC-x", "INC-99999999999999999999", "zz", &"a".repeat(31), &"a".repeat(33), "../x"] {
+        for bad in
+            ["", "7", "INC-", "INC-x", "INC-99999999999999999999", "zz", &"a".repeat(31), &"a".repeat(33), "../x"]
+        {
             assert_eq!(parse_id(bad).unwrap_err().kind, "bad_request", "{bad}");
         }
     }

@@ -7,9 +7,8 @@ use axum::extract::State;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("openapi.json")).expect("a test reads the same text")
-});
+static DOCUMENT: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("openapi.json")).expect("a test reads the same text"));
 
 /// The OpenAPI 3.1 document, of this version of the program.
 pub fn document(version: &str) -> Value {

@@ -24,7 +24,10 @@ impl Params {
             return Err(ApiError::bad_request(detail, "ask for less at once"));
         }
         let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
-            return Err(ApiError::bad_request("the query cannot be read", "write name=value&name=value, percent-encoded"));
+            return Err(ApiError::bad_request(
+                "the query cannot be read",
+                "write name=value&name=value, percent-encoded",
+            ));
         };
         for (name, _) in &pairs {
             if !known.contains(&name.as_str()) {

@@ -160,8 +160,7 @@ pub(crate) async fn anomalies(State(state): State<ApiState>, uri: Uri) -> Result
 
 /// `GET /api/v1/events`: changes and events that were observed.
 pub(crate) async fn events(State(state): State<ApiState>, uri: Uri) -> Result<Json<Page>, ApiError> {
-    let params =
-        Params::read(&uri, &["entity", "service", "type", "since", "until", "text", "limit", "cursor"])?;
+    let params = Params::read(&uri, &["entity", "service", "type", "since", "until", "text", "limit", "cursor"])?;
     let now = state.clock.now();
     let since = params.time("since", now)?.unwrap_or(Timestamp(i64::MIN));
     let until = params.time("until", now)?;

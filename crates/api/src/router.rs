@@ -18,9 +18,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 /// Everything behind one listener. `ingest`: the routes of `collect` (`POST` on `/api/v1/write`,
 /// `/api/v1/alertmanager` and `/api/v1/events`), which bring their own limits and know nothing of access.
 pub fn router(state: ApiState, ingest: Router, exposure: Exposure) -> Router {
-    let guarded = |access| {
-        middleware::from_fn_with_state(Guard { state: state.clone(), access, exposure }, guard)
-    };
+    let guarded = |access| middleware::from_fn_with_state(Guard { state: state.clone(), access, exposure }, guard);
     let mut own = Router::new();
     for route in routes() {
         own = own.route(route.path, route.handler.layer(guarded(route.access)));

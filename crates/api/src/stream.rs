@@ -63,7 +63,10 @@ pub(crate) async fn upgrade(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|rejection| {
-        ApiError::bad_request(format!("this is a WebSocket: {}", rejection.body_text()), "connect with ws://, for example websocat")
+        ApiError::bad_request(
+            format!("this is a WebSocket: {}", rejection.body_text()),
+            "connect with ws://, for example websocat",
+        )
     })?;
     let place = state.shared().stream_places.clone().try_acquire_owned().map_err(|_| {
         let detail = format!("there are {} listeners already", state.config.stream_clients_max);

@@ -59,7 +59,8 @@ async fn the_table_of_access_holds_for_every_route() {
 
 #[tokio::test]
 async fn what_changes_something_is_a_change_and_nothing_else_is_open() {
-    let open: Vec<_> = listed_routes().into_iter().filter(|(_, _, a)| *a == Access::Public).map(|(_, p, _)| p).collect();
+    let open: Vec<_> =
+        listed_routes().into_iter().filter(|(_, _, a)| *a == Access::Public).map(|(_, p, _)| p).collect();
     assert_eq!(open, ["/api/v1/health", "/livez", "/readyz"]);
     for (method, path, access) in listed_routes() {
         match access {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use nightshift_api::ApiConfig;
 use nightshift_model::journal::EventKind;
-use nightshift_model::{EntityId, EntityMeta, Evidence, FaultClass, Hypothesis, Contribution, BlastRadius, Severity};
+use nightshift_model::{BlastRadius, Contribution, EntityId, EntityMeta, Evidence, FaultClass, Hypothesis, Severity};
 use sha2::{Digest as _, Sha256};
 use support::{NOW, Rig, anomaly};
 
@@ -34,6 +34,8 @@ async fn the_list_shows_what_is_open_and_why() {
     let all = rig.page("/?status=all&synthetic=true").await.text;
     assert!(all.contains("INC-0001") && all.contains("INC-0003") && all.contains("<span class=\"tag\">test</span>"));
     assert!(all.contains("<option value=\"all\" selected>"));
+    let place = |id: &str| all.find(&format!(">{id}<")).unwrap();
+    assert!(place("INC-0003") < place("INC-0002") && place("INC-0002") < place("INC-0001"), "open and worst first");
     let none = rig.page("/?text=nothing+like+it").await.text;
     assert!(none.contains("No incident matches") && none.contains("value=\"nothing like it\""));
     let bad = rig.page("/?status=opened").await;
@@ -48,7 +50,7 @@ async fn the_empty_list_says_what_is_watched_and_what_to_do() {
     let page = rig.page("/").await.text;
     for text in [
         "No open incidents",
-        "Watching <b>4\u{202f}123</b> series from 3 sources since 2 h ago",
+        "Watching <b>4\u{202f}123</b> series from 3 sources for 2 h",
         "2 of 3 targets answer",
         "curl -X POST 'http://127.0.0.1:8080/api/v1/test/inject?mode=burst'",
         "nightshift init --prometheus",
@@ -117,7 +119,12 @@ async fn nothing_from_outside_becomes_markup() {
         confidence: 0.5,
         score: 1.0,
         summary: EVIL.into(),
-        contributions: vec![Contribution { factor: EVIL.into(), log_odds: 1.0, why: EVIL.into(), evidence: vec![EVIL.into()] }],
+        contributions: vec![Contribution {
+            factor: EVIL.into(),
+            log_odds: 1.0,
+            why: EVIL.into(),
+            evidence: vec![EVIL.into()],
+        }],
         evidence: vec![Evidence { id: EVIL.into(), text: EVIL.into(), at: NOW }],
         signal: EVIL.into(),
     };

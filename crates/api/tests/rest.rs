@@ -25,7 +25,10 @@ async fn health_is_that_of_the_components() {
 
     rig.reporters[1].unhealthy("bus gone");
     let answer = rig.get("/api/v1/health").await;
-    assert_eq!((answer.status, &answer.json()["data"]["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unhealthy")));
+    assert_eq!(
+        (answer.status, &answer.json()["data"]["status"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("unhealthy"))
+    );
     assert_eq!(answer.json()["data"]["components"][0]["detail"], "bus gone");
     let ready = rig.get("/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -371,6 +374,9 @@ async fn an_incident_of_odd_names_is_still_json() {
     odd.description = "line\nbreak\u{7}".into();
     odd.phase = Phase::Closed;
     rig.open(1, "\u{202e}odd", &odd).await;
-    assert_eq!(rig.get("/api/v1/incidents/INC-0001").await.json()["data"]["anomalies"][0]["description"], "line\nbreak\u{7}");
+    assert_eq!(
+        rig.get("/api/v1/incidents/INC-0001").await.json()["data"]["anomalies"][0]["description"],
+        "line\nbreak\u{7}"
+    );
     assert_eq!(rig.page("/incidents/INC-0001").await.status, StatusCode::OK);
 }

@@ -144,7 +144,9 @@ async fn garbage_gets_an_answer_or_nothing_and_the_next_one_is_served() {
     let rig = Rig::new().await;
     let (addr, _stop, _task) = served(&rig, Exposure::Loopback).await;
     let head_too_large = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(1 << 20));
-    for garbage in [&b"\x00\xff\x13\x37"[..], b"\r\n\r\n\r\n", b"BREW /pot HTCPCP/1.0\r\n\r\n", head_too_large.as_bytes()] {
+    for garbage in
+        [&b"\x00\xff\x13\x37"[..], b"\r\n\r\n\r\n", b"BREW /pot HTCPCP/1.0\r\n\r\n", head_too_large.as_bytes()]
+    {
         let mut client = TcpStream::connect(addr).await.unwrap();
         // It may hang up before all of it was sent.
         let _ = client.write_all(garbage).await;

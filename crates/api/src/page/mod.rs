@@ -106,6 +106,8 @@ pub(crate) async fn list(State(state): State<ApiState>, uri: Uri) -> Result<Resp
     incidents.truncate(limit);
     let older = incidents.last().filter(|_| more).map(|i| format!("/?{}cursor={}", params.without("cursor"), i.number));
     let filtered = ["status", "severity", "entity", "since", "until", "text"].iter().any(|n| params.text(n).is_some());
+    // The worst first, the newest of them first: the one to look at is at the top.
+    incidents.sort_by_key(|i| std::cmp::Reverse((i.status.is_open(), i.severity, i.number)));
     let rows: Vec<_> = incidents.iter().map(|i| view::row(i, now)).collect();
     let context = json!({
         "page": view::list_title(&incidents),
@@ -213,7 +215,8 @@ pub(crate) async fn sign_in(
     let token = form.token.trim();
     identify(&state, token).await?;
     // Only a path of ours: anything else would make this a way to send people elsewhere.
-    let ours = form.to.starts_with("/incidents/") && form.to.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
+    let ours =
+        form.to.starts_with("/incidents/") && form.to.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
     let to = if ours { form.to.as_str() } else { "/" };
     let mut response = Redirect::to(to).into_response();
     let cookie = format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200");

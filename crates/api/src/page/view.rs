@@ -70,7 +70,7 @@ pub(crate) fn watched(state: &ApiState) -> Value {
     json!({
         "sources": sources,
         "series": grouped(status.series_live),
-        "since": ago(status.started_at, now),
+        "since": duration(now.since(status.started_at)),
         "address": status.listeners.get("api").map_or("127.0.0.1:8080", String::as_str),
         "warnings": status.config_warnings,
     })
@@ -211,7 +211,9 @@ fn symptom(a: &Anomaly, from: Timestamp, to: Timestamp, now: Timestamp) -> Value
     let labels: Vec<_> = a.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let whole = to.since(from).as_secs_f64().max(1.0);
     let place = |at: Timestamp| at.since(from).as_secs_f64() / whole * WIDTH;
-    let (x, end) = (place(a.onset).min(WIDTH - 3.0), place(a.last_seen));
+    // What goes on reaches to the end, whenever its newest sample came.
+    let end = if a.phase == Phase::Closed { place(a.last_seen) } else { WIDTH };
+    let x = place(a.onset).min(WIDTH - 3.0);
     json!({
         "entity": a.entity.id.name(),
         "entity_id": a.entity.id,
@@ -308,7 +310,8 @@ fn duration(d: Duration) -> String {
 }
 
 fn ago(at: Timestamp, now: Timestamp) -> String {
-    if at > now { "just now".into() } else { format!("{} ago", duration(now.since(at))) }
+    let passed = now.since(at);
+    if passed < Duration::from_secs(3) { "just now".into() } else { format!("{} ago", duration(passed)) }
 }
 
 #[cfg(test)]

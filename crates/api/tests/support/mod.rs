@@ -1,5 +1,5 @@
 //! An API over the real memory store, with an estate in trouble; what lies behind other seams is as simple as can be.
-#![allow(dead_code, reason = "each test file and the preview use a part of it")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file and the preview use a part of it; it is a test's")]
 
 use async_trait::async_trait;
 use axum::Router;
@@ -184,40 +184,48 @@ impl Rig {
         )
         .await;
 
-        let latency = anomaly("checkout", "service", "http.server.duration.p99", mins(12), 0.95, (2.41, 0.18, 0.11, 0.26));
+        let latency =
+            anomaly("checkout", "service", "http.server.duration.p99", mins(12), 0.95, (2.41, 0.18, 0.11, 0.26));
         let id = self.open(2, "checkout: latency and errors after a deployment", &latency).await;
         let errors = anomaly("checkout", "service", "error_ratio", mins(11), 0.93, (0.087, 0.004, 0.0, 0.012));
-        let upstream = anomaly("gateway", "service", "http.server.duration.p99", mins(10), 0.71, (2.9, 0.31, 0.2, 0.42));
-        let pool = anomaly("orders-db", "database", "db.client.connections.usage", mins(9), 0.55, (96.0, 41.0, 30.0, 55.0));
+        let upstream =
+            anomaly("gateway", "service", "http.server.duration.p99", mins(10), 0.71, (2.9, 0.31, 0.2, 0.42));
+        let pool =
+            anomaly("orders-db", "database", "db.client.connections.usage", mins(9), 0.55, (96.0, 41.0, 30.0, 55.0));
         let mut log = anomaly("checkout", "service", "template/42", mins(11), 0.8, (61.0, 0.0, 0.0, 1.0));
         log.kind = AnomalyKind::Log;
         log.description = "new log template: payment provider timed out after {} ms".into();
         log.explanation.sample = "ERROR payment provider timed out after 2400 ms order=8821".into();
-        let joined = |a: &Anomaly, why: &str| EventKind::AnomalyJoined { anomaly: Box::new(a.clone()), why: why.into() };
+        let joined =
+            |a: &Anomaly, why: &str| EventKind::AnomalyJoined { anomaly: Box::new(a.clone()), why: why.into() };
         let mut ended = pool.clone();
         ended.phase = Phase::Closed;
         ended.last_seen = mins(4);
-        self.journal(id, mins(9), vec![
-            EventKind::StatusChanged { to: IncidentStatus::Correlating, why: "second symptom".into() },
-            joined(&errors, "same entity"),
-            joined(&log, "same entity"),
-            joined(&upstream, "depends on checkout"),
-            joined(&pool, "checkout depends on it"),
-            EventKind::Assessed {
-                score: 0.95,
-                severity: Severity::Critical,
-                title: "checkout: latency and errors after a deployment".into(),
-                blast_radius: BlastRadius {
-                    affected: vec![latency.entity.id.clone(), upstream.entity.id.clone(), pool.entity.id.clone()],
-                    at_risk: vec![entity("web-shop", "service"), entity("mobile-api", "service")],
-                    estimated_user_impact: Some("30 % of payments, about 12,000 USD a minute".into()),
-                    criticality: "P0".into(),
+        self.journal(
+            id,
+            mins(9),
+            vec![
+                EventKind::StatusChanged { to: IncidentStatus::Correlating, why: "second symptom".into() },
+                joined(&errors, "same entity"),
+                joined(&log, "same entity"),
+                joined(&upstream, "depends on checkout"),
+                joined(&pool, "checkout depends on it"),
+                EventKind::Assessed {
+                    score: 0.95,
+                    severity: Severity::Critical,
+                    title: "checkout: latency and errors after a deployment".into(),
+                    blast_radius: BlastRadius {
+                        affected: vec![latency.entity.id.clone(), upstream.entity.id.clone(), pool.entity.id.clone()],
+                        at_risk: vec![entity("web-shop", "service"), entity("mobile-api", "service")],
+                        estimated_user_impact: Some("30 % of payments, about 12,000 USD a minute".into()),
+                        criticality: "P0".into(),
+                    },
                 },
-            },
-            EventKind::StatusChanged { to: IncidentStatus::Investigating, why: "causes are being ranked".into() },
-            EventKind::CausesRanked { revision: 2, hypotheses: causes(&latency, mins(14)) },
-            EventKind::StatusChanged { to: IncidentStatus::RcaComplete, why: "causes are ranked".into() },
-        ])
+                EventKind::StatusChanged { to: IncidentStatus::Investigating, why: "causes are being ranked".into() },
+                EventKind::CausesRanked { revision: 2, hypotheses: causes(&latency, mins(14)) },
+                EventKind::StatusChanged { to: IncidentStatus::RcaComplete, why: "causes are ranked".into() },
+            ],
+        )
         .await;
         self.journal(id, mins(4), vec![joined(&ended, "it is over")]).await;
 
@@ -244,7 +252,14 @@ pub(crate) fn entity(name: &str, kind: &str) -> EntityId {
 }
 
 /// An anomaly; `numbers`: observed, expected, lower, upper.
-pub(crate) fn anomaly(name: &str, kind: &str, signal: &str, at: Timestamp, score: f64, numbers: (f64, f64, f64, f64)) -> Anomaly {
+pub(crate) fn anomaly(
+    name: &str,
+    kind: &str,
+    signal: &str,
+    at: Timestamp,
+    score: f64,
+    numbers: (f64, f64, f64, f64),
+) -> Anomaly {
     let id = entity(name, kind);
     let fingerprint = Anomaly::fingerprint_of(TENANT, id.as_str(), AnomalyKind::Statistical, signal, &BTreeMap::new());
     let (observed, expected, lower, upper) = numbers;
@@ -253,7 +268,12 @@ pub(crate) fn anomaly(name: &str, kind: &str, signal: &str, at: Timestamp, score
         id: OccurrenceId::derive(fingerprint, at),
         fingerprint,
         tenant: TENANT.into(),
-        entity: EntityMeta { service: name.into(), version: "2.8.1".into(), owner: "payments".into(), ..EntityMeta::bare(id) },
+        entity: EntityMeta {
+            service: name.into(),
+            version: "2.8.1".into(),
+            owner: "payments".into(),
+            ..EntityMeta::bare(id)
+        },
         kind: AnomalyKind::Statistical,
         signal: signal.into(),
         labels: BTreeMap::new(),

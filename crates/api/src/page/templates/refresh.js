@@ -1,10 +1,9 @@
 "use strict";
-// Brings the live part of the page up to date every few seconds. Without it the page reloads itself, more seldom.
+// Brings the live parts of the page up to date every few seconds. Without it the page reloads itself, more seldom.
 (() => {
   const EVERY_MS = 5000;
-  const live = document.getElementById("live");
-  if (!live) return;
-  const busy = () => document.hidden || live.contains(document.activeElement) ||
+  const parts = (root) => [...root.querySelectorAll("[data-live]")];
+  const busy = () => document.hidden || parts(document).some((p) => p.contains(document.activeElement)) ||
     !document.getSelection().isCollapsed;
   const update = async () => {
     if (busy()) return;
@@ -12,13 +11,17 @@
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (!answer.ok) return;
       const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const fresh = next.getElementById("live");
-      if (!fresh || busy()) return;
-      for (const now of live.querySelectorAll("details[id]")) {
-        const then = fresh.querySelector("#" + now.id);
-        if (then) then.open = now.open;
-      }
-      live.replaceChildren(...fresh.childNodes);
+      const [shown, fresh] = [parts(document), parts(next)];
+      if (busy()) return;
+      // The form came or went: the page is another one now.
+      if (shown.length !== fresh.length) return location.reload();
+      shown.forEach((old, i) => {
+        for (const now of old.querySelectorAll("details[id]")) {
+          const then = fresh[i].querySelector("#" + now.id);
+          if (then) then.open = now.open;
+        }
+        old.replaceChildren(...fresh[i].childNodes);
+      });
       document.title = next.title;
       for (const part of [".top .pill", ".counts"]) {
         const [old, now] = [document.querySelector(part), next.querySelector(part)];
