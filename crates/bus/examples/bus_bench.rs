@@ -64,8 +64,9 @@ async fn main() {
             tokio::spawn(async move {
                 let body = bytes::Bytes::from(vec![0x5a; record_bytes as usize]);
                 for _ in 0..publishes {
-                    let batch =
-                        (0..PER_PUBLISH).map(|p| Outgoing { routing: Routing::Shard(p), bytes: body.clone() }).collect();
+                    let batch = (0..PER_PUBLISH)
+                        .map(|p| Outgoing { routing: Routing::Shard(p), bytes: body.clone() })
+                        .collect();
                     let sent = Instant::now();
                     bus.publish("bench", batch).await.expect("publish");
                     slowest_us.fetch_max(sent.elapsed().as_micros() as u64, Ordering::Relaxed);

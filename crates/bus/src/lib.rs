@@ -15,6 +15,8 @@ mod group;
 pub mod kafka;
 pub mod memory;
 mod rng;
+#[cfg(test)]
+mod seeds;
 pub mod snapshot;
 
 pub use config::{

@@ -304,6 +304,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_fuzz_corpus_is_current_and_taken_without_a_panic() {
+        let whole = [&encode_header(b"state")[..], b"state"].concat();
+        let torn = whole[..whole.len() - 1].to_vec();
+        crate::seeds::replay("bus_snapshot", &[("whole", whole), ("torn", torn)], fuzz_bus_snapshot);
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {

@@ -6,9 +6,7 @@
 use async_trait::async_trait;
 use nightshift_bus::conformance::{self, Harness};
 use nightshift_bus::kafka::KafkaBus;
-use nightshift_bus::{
-    Bus, BusError, KafkaConfig, KafkaSasl, KafkaTls, Outgoing, SaslMechanism, Secret, TopicSpec,
-};
+use nightshift_bus::{Bus, BusError, KafkaConfig, KafkaSasl, KafkaTls, Outgoing, SaslMechanism, Secret, TopicSpec};
 use nightshift_model::Routing;
 use rdkafka::mocking::MockCluster;
 use std::sync::Arc;
@@ -91,11 +89,8 @@ impl Mock {
 async fn conforms_on_the_mock_cluster() {
     let mock = Mock::start();
     // The mock cluster frees what a member held only when its session times out, whether it left or not.
-    let config = KafkaConfig {
-        bootstrap_servers: mock.bootstrap.clone(),
-        session_timeout_secs: 6,
-        ..KafkaConfig::default()
-    };
+    let config =
+        KafkaConfig { bootstrap_servers: mock.bootstrap.clone(), session_timeout_secs: 6, ..KafkaConfig::default() };
     conformance::run(Arc::new(Cluster::new(config, Some(mock)))).await;
 }
 
@@ -118,7 +113,8 @@ async fn conforms_on_a_real_broker() {
 /// Settings for the listener with TLS and SCRAM.
 fn tls_config(test: &str) -> Option<KafkaConfig> {
     let bootstrap_servers = env_or_skip(test, "NIGHTSHIFT_TEST_KAFKA_TLS")?;
-    let var = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} belongs to NIGHTSHIFT_TEST_KAFKA_TLS"));
+    let var =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} belongs to NIGHTSHIFT_TEST_KAFKA_TLS"));
     Some(KafkaConfig {
         bootstrap_servers,
         tls: Some(KafkaTls { ca_file: Some(var("NIGHTSHIFT_TEST_KAFKA_CA").into()), ..KafkaTls::default() }),
@@ -156,7 +152,8 @@ async fn a_wrong_password_or_authority_is_an_error_that_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_made_with_our_retention_or_asked_for() {
-    let Some(bootstrap_servers) = env_or_skip("topics_are_made_with_our_retention_or_asked_for", "NIGHTSHIFT_TEST_KAFKA")
+    let Some(bootstrap_servers) =
+        env_or_skip("topics_are_made_with_our_retention_or_asked_for", "NIGHTSHIFT_TEST_KAFKA")
     else {
         return;
     };

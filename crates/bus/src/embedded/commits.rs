@@ -306,6 +306,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_fuzz_corpus_is_current_and_taken_without_a_panic() {
+        let whole = frames();
+        let torn = whole[..whole.len() - 3].to_vec();
+        crate::seeds::replay("bus_commits", &[("whole", whole), ("torn", torn)], fuzz_bus_commits);
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {

@@ -230,7 +230,11 @@ impl Shared {
     }
 
     /// The oldest or newest offsets of all partitions, in one request per broker.
-    fn offsets(&self, topics: &BTreeMap<String, u32>, which: Offset) -> Result<BTreeMap<TopicPartition, u64>, BusError> {
+    fn offsets(
+        &self,
+        topics: &BTreeMap<String, u32>,
+        which: Offset,
+    ) -> Result<BTreeMap<TopicPartition, u64>, BusError> {
         let mut list = TopicPartitionList::new();
         for (topic, partitions) in topics {
             list.add_partition_range(&self.full_name(topic), 0, *partitions as i32 - 1);
@@ -399,7 +403,8 @@ fn read_to(
         let left = timeout.saturating_sub(began.elapsed());
         match reader.poll(left) {
             // What the last reading left behind.
-            Some(Ok(m)) if m.topic() != full_name || m.partition() as u32 != partition || (m.offset() as u64) < from => {}
+            Some(Ok(m))
+                if m.topic() != full_name || m.partition() as u32 != partition || (m.offset() as u64) < from => {}
             Some(Ok(m)) => out.push(Record {
                 topic: topic.clone(),
                 partition,

@@ -5,7 +5,7 @@
 //! owner only after the caller had the time between two polls to store its state. Partitions move one by one
 //! (cooperative), the rest is read on meanwhile.
 
-use super::{Inner, client, not_ready, failed, log_line, refused};
+use super::{Inner, client, failed, log_line, not_ready, refused};
 use crate::embedded::blocking;
 use crate::{BusError, Consumer, Polled, Record, TopicPartition};
 use async_trait::async_trait;
@@ -73,8 +73,7 @@ impl ConsumerContext for GroupContext {
         let places: Vec<Place> = list.elements().iter().map(|e| (e.topic().to_string(), e.partition())).collect();
         let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.leaving.load(Ordering::Acquire) {
-            let answer =
-                if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            let answer = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
             if let Err(e) = answer {
                 tracing::debug!(error = %e, "answer a rebalance while leaving");
             }
@@ -173,14 +172,7 @@ impl KafkaConsumer {
         client.subscribe(&names).map_err(|e| failed(&format!("join group `{group}`"), e))?;
         let client = Arc::new(client);
         inner.members.lock().insert(group.into(), Arc::downgrade(&client));
-        Ok(Self {
-            inner,
-            client,
-            topics: Arc::new(topics),
-            owned: BTreeSet::new(),
-            steps: Vec::new(),
-            running: None,
-        })
+        Ok(Self { inner, client, topics: Arc::new(topics), owned: BTreeSet::new(), steps: Vec::new(), running: None })
     }
 
     fn place(&self, at: &TopicPartition) -> Place {
@@ -227,9 +219,9 @@ impl KafkaConsumer {
             }
         }
         let owned = &self.owned;
-        polled.records.retain(|r| {
-            owned.contains(&TopicPartition { topic: r.topic.to_string(), partition: r.partition })
-        });
+        polled
+            .records
+            .retain(|r| owned.contains(&TopicPartition { topic: r.topic.to_string(), partition: r.partition }));
         polled
     }
 }
