@@ -32,6 +32,7 @@ struct Message {
 
 /// `POST /api/v1/alertmanager`.
 pub fn router(state: DoorState) -> Router {
+    state.health.healthy("waiting for the first request");
     Router::new().route("/api/v1/alertmanager", post(receive)).with_state(state)
 }
 

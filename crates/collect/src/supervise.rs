@@ -121,6 +121,10 @@ pub enum SourceConfig {
     Journald(crate::journald::Config),
     /// Receives syslog on UDP and TCP.
     Syslog(crate::syslog::Config),
+    /// Asks programs for their metrics, as Prometheus does.
+    PrometheusScrape(crate::scrape::ScrapeConfig),
+    /// Asks an existing Prometheus questions in PromQL.
+    PrometheusQuery(crate::promql::PromqlConfig),
 }
 
 impl SourceConfig {
@@ -132,6 +136,8 @@ impl SourceConfig {
             Self::LogFiles(_) => "log_files",
             Self::Journald(_) => "journald",
             Self::Syslog(_) => "syslog",
+            Self::PrometheusScrape(_) => "prometheus_scrape",
+            Self::PrometheusQuery(_) => "prometheus_query",
         }
     }
 
@@ -149,6 +155,12 @@ impl SourceConfig {
             Self::LogFiles(config) => Box::new(config.build(name, around)?),
             Self::Journald(config) => Box::new(config.build(name, around)?),
             Self::Syslog(config) => Box::new(config.build(name, around)?),
+            Self::PrometheusScrape(config) => {
+                Box::new(crate::scrape::ScrapeSource::new(name, config.clone(), Default::default()))
+            }
+            Self::PrometheusQuery(config) => {
+                Box::new(crate::promql::PromqlSource::new(name, config.clone(), Default::default()))
+            }
         })
     }
 }

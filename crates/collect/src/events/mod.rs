@@ -179,6 +179,7 @@ struct Around<'a> {
 
 /// `POST /api/v1/events`.
 pub fn router(state: DoorState) -> Router {
+    state.health.healthy("waiting for the first request");
     Router::new().route("/api/v1/events", post(receive)).with_state(state)
 }
 
