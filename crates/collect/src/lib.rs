@@ -9,12 +9,13 @@ mod alert;
 pub mod alertmanager;
 mod bounded;
 mod change;
+pub mod client;
 #[cfg(test)]
 mod corpus;
 mod deliver;
 pub mod events;
 pub mod exec;
-pub mod client;
+mod doors;
 mod expo;
 pub mod files;
 pub mod host;
@@ -33,6 +34,8 @@ pub mod supervise;
 pub mod syslog;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+
+pub use doors::{IngestState, ingest_router};
 
 use async_trait::async_trait;
 use nightshift_health::{Reporter, SelfMetrics};

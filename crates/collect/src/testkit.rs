@@ -2,12 +2,14 @@
 //!
 //! Lives here: what the tests of every source share. Never here: anything that a running Nightshift uses.
 
+use crate::ingest::{Ingest, IngestParts, Limits};
+use crate::resolve::{ResolveConfig, Resolver};
 use crate::{Accepted, Attributes, LogEntry, MetricPoint, Sink, SinkError, SourceContext, SpanEntry};
 use async_trait::async_trait;
-use nightshift_health::{Component, HealthBoard, SelfMetrics};
 use nightshift_bus::{
     Bus, BusError, Capabilities, Consumer, GroupPosition, Outgoing, PartitionInfo, Record, TopicSpec,
 };
+use nightshift_health::{Component, HealthBoard, SelfMetrics};
 use nightshift_model::{Anomaly, Change, Clock, Envelope, ManualClock, Timestamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -179,6 +181,18 @@ impl TestContext {
         let rows = self.board.components();
         rows.into_iter().find(|c| c.name == name).unwrap_or_else(|| panic!("{name} is on the health board"))
     }
+}
+
+/// An [`Ingest`] onto this bus, with every limit at its default, on host `web1`, whose clock stands at [`START`].
+pub fn ingest(bus: Arc<RecordingBus>) -> Arc<Ingest> {
+    Ingest::new(IngestParts {
+        tenant: nightshift_model::DEFAULT_TENANT.into(),
+        limits: Limits::default(),
+        resolver: Arc::new(Resolver::new(ResolveConfig::default(), "web1", &[])),
+        bus,
+        clock: Arc::new(ManualClock::at(START)),
+        metrics: SelfMetrics::default(),
+    })
 }
 
 /// A [`Bus`] that only takes: it keeps what was published for the test to read (or throws it away), and can be full.

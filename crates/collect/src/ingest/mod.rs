@@ -15,8 +15,8 @@ mod series;
 mod sink;
 mod writer;
 
-pub use rules::{Limits, Reason, Tally};
 pub(crate) use rules::STALE;
+pub use rules::{Limits, Reason, Tally};
 pub(crate) use writer::{What, Writer};
 
 use crate::SinkError;

@@ -1,6 +1,6 @@
 //! The gRPC door.
 
-use super::{Outcome, OtlpState};
+use super::{OtlpState, Outcome};
 use crate::SinkError;
 use crate::http::{BodyError, HeldBody, Peer};
 use axum::Router;

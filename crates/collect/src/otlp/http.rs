@@ -1,7 +1,7 @@
 //! The HTTP door: `POST /v1/{metrics,logs,traces}`.
 
 use super::encoding::{Compression, DecodeError, Format, decompress};
-use super::{Outcome, OtlpState};
+use super::{OtlpState, Outcome};
 use crate::SinkError;
 use crate::http::{BodyError, Peer};
 use axum::Router;

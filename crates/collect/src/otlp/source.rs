@@ -58,8 +58,7 @@ impl OtlpSource {
     /// # Errors
     /// Names the key whose address cannot be had.
     pub async fn bind(name: &str, settings: OtlpConfig) -> Result<Self, SourceError> {
-        let mut source =
-            Self { name: name.to_owned(), settings, grpc: None, http: None, addresses: Vec::new() };
+        let mut source = Self { name: name.to_owned(), settings, grpc: None, http: None, addresses: Vec::new() };
         source.bind_missing().await?;
         Ok(source)
     }

@@ -112,12 +112,15 @@ impl PromqlSource {
         // By POST: the expression does not show up in access logs, and may be long.
         let form = reqwest::Url::parse_with_params(
             "http://form/",
-            [("query", query.expr.as_str()), ("time", &at.to_string()), ("timeout", &format!("{}s", self.settings.timeout_secs))],
+            [
+                ("query", query.expr.as_str()),
+                ("time", &at.to_string()),
+                ("timeout", &format!("{}s", self.settings.timeout_secs)),
+            ],
         )
         .ok();
         let body = form.as_ref().and_then(reqwest::Url::query).unwrap_or_default().to_owned();
-        let request =
-            client.post(endpoint).header("content-type", "application/x-www-form-urlencoded").body(body);
+        let request = client.post(endpoint).header("content-type", "application/x-www-form-urlencoded").body(body);
         let mut answer = Vec::new();
         let fetched = client.fetch(
             request,
@@ -158,7 +161,12 @@ impl PromqlSource {
         answer.values.into_iter().map(point).collect()
     }
 
-    async fn round(&self, client: &Client, endpoint: &str, clock: &dyn Clock) -> (Vec<MetricPoint>, Vec<(String, Outcome)>) {
+    async fn round(
+        &self,
+        client: &Client,
+        endpoint: &str,
+        clock: &dyn Clock,
+    ) -> (Vec<MetricPoint>, Vec<(String, Outcome)>) {
         let at = clock.now().millis() as f64 / 1_000.0;
         let (mut points, mut outcomes) = (Vec::new(), Vec::new());
         for query in &self.settings.queries {

@@ -125,5 +125,33 @@ fn kind_of_type(metric_type: u64, name: &str) -> Option<SeriesKind> {
     }
 }
 
+/// For fuzzing: a decompressed request of version 1.0, from bytes to batches.
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub fn fuzz_remote_write_v1(bytes: &[u8]) {
+    fuzz(Version::V1, bytes);
+}
+
+/// For fuzzing: a decompressed request of version 2.0, from bytes to batches.
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub fn fuzz_remote_write_v2(bytes: &[u8]) {
+    fuzz(Version::V2, bytes);
+}
+
+#[cfg(any(test, feature = "testkit"))]
+fn fuzz(version: Version, bytes: &[u8]) {
+    let ingest = crate::testkit::ingest(crate::testkit::RecordingBus::forgetful());
+    let mut writer = Writer::new(&ingest, "fuzz", &Origin::OWN);
+    let walked = match version {
+        Version::V1 => v1::walk(&ingest, &mut writer, bytes),
+        Version::V2 => v2::walk(&mut writer, bytes, 1 << 16),
+    };
+    if let Ok(counts) = walked {
+        // Five series at most come of a histogram, one of a sample.
+        assert!(writer.tally.accepted <= counts.samples + 5 * counts.histograms, "samples come from nowhere");
+    }
+}
+
 #[cfg(test)]
 mod tests;

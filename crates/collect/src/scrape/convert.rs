@@ -80,7 +80,14 @@ impl<'a> Scrape<'a> {
         self.point(sample.name.into_owned(), labels, sample.kind, sample.at, sample.value);
     }
 
-    fn point(&mut self, name: String, mut labels: Vec<(String, String)>, kind: SeriesKind, at: Option<Timestamp>, value: f64) {
+    fn point(
+        &mut self,
+        name: String,
+        mut labels: Vec<(String, String)>,
+        kind: SeriesKind,
+        at: Option<Timestamp>,
+        value: f64,
+    ) {
         for (n, v) in &self.target.labels {
             if !labels.iter().any(|(own, _)| own == n) {
                 labels.push((n.clone(), v.clone()));
@@ -98,11 +105,9 @@ impl<'a> Scrape<'a> {
             self.points.clear();
         }
         let up = if samples.is_some() { 1.0 } else { 0.0 };
-        for (name, value) in [
-            ("up", up),
-            ("scrape_duration_seconds", seconds),
-            ("scrape_samples_scraped", samples.unwrap_or(0) as f64),
-        ] {
+        for (name, value) in
+            [("up", up), ("scrape_duration_seconds", seconds), ("scrape_samples_scraped", samples.unwrap_or(0) as f64)]
+        {
             self.point(name.to_owned(), Vec::new(), SeriesKind::Gauge, None, value);
         }
         self.points

@@ -105,7 +105,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<TargetGroup>, DiscoveryError> {
 }
 
 fn parse(text: &str, yaml: bool) -> Result<Vec<TargetGroup>, String> {
-    if yaml { serde_saphyr::from_str(text).map_err(|e| e.to_string()) } else { serde_json::from_str(text).map_err(|e| e.to_string()) }
+    if yaml {
+        serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    } else {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
 }
 
 /// For fuzzing: files of target groups.
@@ -163,9 +167,16 @@ mod tests {
         let want = vec![group(&["a:1"], &[("env", "x")])];
         assert_eq!(parse(r#"[{"targets":["a:1"],"labels":{"env":"x"}}]"#, false), Ok(want.clone()));
         assert_eq!(parse("- targets: ['a:1']\n  labels:\n    env: x\n", true), Ok(want));
-        for (bad, yaml) in [("", false), ("{}", false), ("[1]", false), ("- targets: 5", true), ("a: b", true), ("[", true)] {
+        for (bad, yaml) in
+            [("", false), ("{}", false), ("[1]", false), ("- targets: 5", true), ("a: b", true), ("[", true)]
+        {
             assert!(parse(bad, yaml).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn corpus() {
+        crate::corpus::replay("file_sd", fuzz_file_sd);
     }
 
     proptest::proptest! {

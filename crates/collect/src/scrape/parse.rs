@@ -333,8 +333,10 @@ pub fn fuzz_exposition(bytes: &[u8]) {
             let mut give = |s: Sample<'_>| seen += 1 + s.labels.len();
             let mut parser = Parser::new(dialect, limits);
             let (a, b) = data.split_at(at.min(data.len()));
-            let result =
-                parser.push(a, &mut give).and_then(|()| parser.push(b, &mut give)).and_then(|()| parser.finish(&mut give));
+            let result = parser
+                .push(a, &mut give)
+                .and_then(|()| parser.push(b, &mut give))
+                .and_then(|()| parser.finish(&mut give));
             (result, seen)
         };
         assert_eq!(run(0), run(cut), "where the pieces are cut makes a difference");
