@@ -149,6 +149,9 @@ async fn sqlite_readers(path: &Path) -> Result<sqlx::SqlitePool, StoreError> {
 async fn postgres(url: &str, connections: u32, read_only: bool) -> Result<sqlx::PgPool, StoreError> {
     let mut options =
         PgConnectOptions::from_str(url).map_err(failed("read the PostgreSQL URL"))?.application_name("nightshift");
+    // A plan kept from when a table was empty scans it whole until the server next looks at it: measured, 10,000
+    // incidents into new tables took three times as long. To plan each statement costs some 50 µs.
+    options = options.options([("plan_cache_mode", "force_custom_plan")]);
     if read_only {
         options = options.options([("default_transaction_read_only", "on")]);
     }
