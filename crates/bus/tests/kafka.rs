@@ -9,6 +9,7 @@ use nightshift_bus::kafka::KafkaBus;
 use nightshift_bus::{Bus, BusError, KafkaConfig, KafkaSasl, KafkaTls, Outgoing, SaslMechanism, Secret, TopicSpec};
 use nightshift_model::Routing;
 use rdkafka::mocking::MockCluster;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
@@ -98,7 +99,9 @@ async fn conforms_on_the_mock_cluster() {
 fn env_or_skip(test: &str, name: &str) -> Option<String> {
     let value = std::env::var(name).ok().filter(|v| !v.is_empty());
     if value.is_none() {
-        eprintln!("SKIPPED: {test}: {name} is not set; start a broker with testenv/kafka/up and source its env file");
+        // Not `eprintln!`: the test runner hides that of a test that passes.
+        let line = format!("SKIPPED: {test}: {name} is not set; run testenv/kafka/up, then testenv/run cargo test\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     value
 }
