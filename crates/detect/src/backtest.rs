@@ -44,7 +44,8 @@ impl SeriesBacktest {
     /// The next row; `None`: its value is missing. Rows that are not newer than the one before are not learned.
     pub fn row(&mut self, at: Timestamp, value: Option<f64>) -> RowVerdict {
         let active = |this: &Self| !this.engine.alarms.is_empty();
-        let nothing = |this: &Self| RowVerdict { score: 0.0, alert: false, active: active(this), expected: None, kind: "" };
+        let nothing =
+            |this: &Self| RowVerdict { score: 0.0, alert: false, active: active(this), expected: None, kind: "" };
         let Some(value) = value else { return nothing(self) };
         self.last = Some(at);
         let mut stats = StepStats::default();

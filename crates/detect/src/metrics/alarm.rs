@@ -38,8 +38,7 @@ pub(crate) fn record(subject: &Subject<'_>, t: &Transition) -> Anomaly {
         }
     }
     let kind = if t.kind == AlarmKind::Capacity { AnomalyKind::Capacity } else { AnomalyKind::Statistical };
-    let fingerprint =
-        Anomaly::fingerprint_of(subject.tenant, subject.entity.id.as_str(), kind, &signal, &tags);
+    let fingerprint = Anomaly::fingerprint_of(subject.tenant, subject.entity.id.as_str(), kind, &signal, &tags);
     let onset = Timestamp(alarm.onset);
     let fault = match t.kind {
         AlarmKind::Departure => subject.policy.reading.map_or(FaultClass::Unknown, |r| r.fault(alarm.direction)),

@@ -171,7 +171,7 @@ pub struct EvtConfig {
 
 impl Default for EvtConfig {
     fn default() -> Self {
-        Self { enabled: true, risk: 1e-4 }
+        Self { enabled: true, risk: 2e-4 }
     }
 }
 
@@ -278,7 +278,7 @@ impl Default for MetricsConfig {
             warmup_points: 30,
             open_points: 2,
             host_persist_secs: 15,
-            extreme_ratio: 2.0,
+            extreme_ratio: 1.5,
             calm_points: 3,
             relearn_secs: 3_600,
             relearn_points: 60,

@@ -183,6 +183,7 @@ impl Engine {
     }
 
     /// Takes a sample of a series. `full`: a verdict is wanted for every reading, not only for those that stand out.
+    #[expect(clippy::too_many_arguments, reason = "one call per sample: a struct for it would be built for nothing")]
     #[inline]
     pub(crate) fn observe(
         &mut self,
@@ -220,7 +221,8 @@ impl Engine {
         let before = hot.last_raw;
         hot.last_ts = at;
         hot.last_raw = raw;
-        hot.interval = if hot.interval == 0.0 { secs as f32 } else { hot.interval + 0.1 * (secs as f32 - hot.interval) };
+        hot.interval =
+            if hot.interval == 0.0 { secs as f32 } else { hot.interval + 0.1 * (secs as f32 - hot.interval) };
         let moved = raw != before;
         let (x, step) = match kind {
             SeriesKind::Gauge => (raw, (raw - before).abs()),

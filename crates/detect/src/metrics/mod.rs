@@ -24,6 +24,7 @@ mod policy;
 mod season;
 mod shard;
 mod snapshot;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod trend;

@@ -57,7 +57,8 @@ pub(crate) struct Policy {
 }
 
 /// Names of runtimes and exporters that describe themselves.
-const OWN_WORKINGS: &[&str] = &["go_", "promhttp_", "prometheus_", "scrape_", "nightshift_", "python_gc_", "net_conntrack_"];
+const OWN_WORKINGS: &[&str] =
+    &["go_", "promhttp_", "prometheus_", "scrape_", "nightshift_", "python_gc_", "net_conntrack_"];
 /// The same, on a host: detail of the kernel that has better known symptoms.
 const HOST_WORKINGS: &[&str] = &[
     "process_",
@@ -115,10 +116,12 @@ impl Policy {
         let name = metric.to_ascii_lowercase().replace(['.', '-', '/'], "_");
         let reading = families::reading(metric, &label);
         // What a test injects stands for a service, whatever it is called.
-        let host = matches!(entity.id.kind(), EntityKind::Host | EntityKind::Node | EntityKind::Pod) && !entity.synthetic;
+        let host =
+            matches!(entity.id.kind(), EntityKind::Host | EntityKind::Node | EntityKind::Pod) && !entity.synthetic;
         let service = matches!(entity.id.kind(), EntityKind::Service | EntityKind::Workload);
         let by_name = config.zscore.sigma.iter().find(|r| glob(&r.metric, metric)).map(|r| r.sigma);
-        let sigma = by_name.unwrap_or(if service { config.zscore.service_sigma } else { config.zscore.sensitivity.sigma() });
+        let sigma =
+            by_name.unwrap_or(if service { config.zscore.service_sigma } else { config.zscore.sensitivity.sigma() });
         let mut policy = Self::neutral(sigma.clamp(0.5, 100.0), config);
         policy.reading = reading;
         policy.share = share(&name, kind, reading, &label);
@@ -254,14 +257,14 @@ fn limit(
     }
     let reading = reading.filter(|_| kind == SeriesKind::Gauge)?;
     // Only what fills up: processors come back by themselves.
-    if !matches!(reading.family, SignalFamily::Memory | SignalFamily::Disk | SignalFamily::FileDescriptors)
-        && !(reading.family == SignalFamily::DbConnections && share != Share::None)
-    {
+    if !matches!(reading.family, SignalFamily::Memory | SignalFamily::Disk | SignalFamily::FileDescriptors) {
         return None;
     }
     match (reading.bad, share) {
         (Bad::Up, Share::Used(k)) => Some(Limit { value: 1.0 / k, falling: false }),
-        (Bad::Down, _) if !name.contains("swap") && !name.contains("memfree") => Some(Limit { value: 0.0, falling: true }),
+        (Bad::Down, _) if !name.contains("swap") && !name.contains("memfree") => {
+            Some(Limit { value: 0.0, falling: true })
+        }
         _ => None,
     }
 }

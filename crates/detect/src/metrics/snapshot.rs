@@ -43,17 +43,76 @@ pub enum SnapshotError {
 
 wire_struct!(Tail { t, m, v, z });
 wire_struct!(Hot {
-    fp, last_ts, last_raw, mu, level, onset, mad, lscale, slope, chart, up, down, interval, resolution, change,
-    chart_usual, n, cold, same, policy, run, strong, calm, flags,
+    fp,
+    last_ts,
+    last_raw,
+    mu,
+    level,
+    onset,
+    mad,
+    lscale,
+    slope,
+    chart,
+    up,
+    down,
+    interval,
+    resolution,
+    change,
+    chart_usual,
+    n,
+    cold,
+    same,
+    policy,
+    run,
+    strong,
+    calm,
+    flags,
 });
 wire_struct!(Head {
-    width, start, sum, anchor, period, base, next, count, len, slots, slot, cycles, useless, turned, from, to, dev, err,
+    width,
+    start,
+    sum,
+    anchor,
+    period,
+    base,
+    next,
+    count,
+    len,
+    slots,
+    slot,
+    cycles,
+    useless,
+    turned,
+    from,
+    to,
+    dev,
+    err,
     err_abs,
 });
 wire_struct!(Trend { anchor, s, st, stt, sx, sxx, stx, first, last, since, n });
 wire_struct!(Alarm {
-    onset, last, calm_since, score, direction, layer, value, expected, scale, distance, threshold, ratio, z, forecast,
-    chart, points, samples, mean, mad, eta_secs, limit, relearned,
+    onset,
+    last,
+    calm_since,
+    score,
+    direction,
+    layer,
+    value,
+    expected,
+    scale,
+    distance,
+    threshold,
+    ratio,
+    z,
+    forecast,
+    chart,
+    points,
+    samples,
+    mean,
+    mad,
+    eta_secs,
+    limit,
+    relearned,
 });
 
 impl Wire for Layer {
@@ -140,11 +199,7 @@ impl ShardDetector {
     ///
     /// # Errors
     /// When the bytes are damaged, of another version, or no snapshot.
-    pub fn restore(
-        config: Arc<MetricsConfig>,
-        budget: Arc<SeriesBudget>,
-        bytes: &[u8],
-    ) -> Result<Self, SnapshotError> {
+    pub fn restore(config: Arc<MetricsConfig>, budget: Arc<SeriesBudget>, bytes: &[u8]) -> Result<Self, SnapshotError> {
         let (mut rest, sum) = bytes.split_last_chunk::<8>().ok_or(SnapshotError::Magic)?;
         if !rest.starts_with(MAGIC) {
             return Err(SnapshotError::Magic);

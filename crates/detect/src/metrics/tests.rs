@@ -233,11 +233,7 @@ fn an_alarm_is_told_once_and_again_only_when_worse() {
 fn cpu(i: i64, mode: &str, total: f64) -> Point {
     Point {
         entity: "host/web1",
-        labels: vec![
-            ("__name__", "node_cpu_seconds_total".into()),
-            ("cpu", "0".into()),
-            ("mode", mode.into()),
-        ],
+        labels: vec![("__name__", "node_cpu_seconds_total".into()), ("cpu", "0".into()), ("mode", mode.into())],
         kind: SeriesKind::Counter,
         at: START + i * NANOS_PER_SEC,
         value: total,
@@ -459,7 +455,10 @@ fn a_series_that_stops_while_its_source_goes_on_is_absent() {
     rig.detector.tick(Timestamp(START + 2_000 * NANOS_PER_SEC), &mut rig.out);
     rig.feed(&[named("service/api", "b", 130, noise(130, 2))]);
     assert_eq!(rig.phases(), [(Phase::Open, Direction::Flat), (Phase::Closed, Direction::Flat)]);
-    assert_eq!((rig.out.anomalies[0].signal.as_str(), rig.out.anomalies[0].explanation.model.as_str()), ("b", "absence"));
+    assert_eq!(
+        (rig.out.anomalies[0].signal.as_str(), rig.out.anomalies[0].explanation.model.as_str()),
+        ("b", "absence")
+    );
 }
 
 #[test]
@@ -470,7 +469,8 @@ fn layers_can_be_used_alone() {
         (c.evt.enabled, c.flatline.enabled) = (false, false);
         c
     };
-    let shift = |i: i64| named("service/api", "answer", i, if i < 100 { 50.0 + gauss(i, 1) } else { 70.0 + gauss(i, 1) });
+    let shift =
+        |i: i64| named("service/api", "answer", i, if i < 100 { 50.0 + gauss(i, 1) } else { 70.0 + gauss(i, 1) });
     assert!(run_with(off(), (0..130).map(shift)).out.anomalies.is_empty());
     for layer in ["zscore", "ewma", "forecast"] {
         let mut c = off();
@@ -490,9 +490,8 @@ fn a_sigma_by_name_wins() {
     let mut c = MetricsConfig::default();
     c.evt.enabled = false;
     c.zscore.sigma = vec![super::config::SigmaRule { metric: "quiet*".into(), sigma: 50.0 }];
-    let shift = |m: &'static str| {
-        move |i: i64| named("service/api", m, i, if i < 100 { 50.0 + gauss(i, 1) } else { 60.0 })
-    };
+    let shift =
+        |m: &'static str| move |i: i64| named("service/api", m, i, if i < 100 { 50.0 + gauss(i, 1) } else { 60.0 });
     assert!(run_with(c.clone(), (0..110).map(shift("quiet_one"))).out.anomalies.is_empty());
     assert!(!run_with(c, (0..110).map(shift("loud_one"))).out.anomalies.is_empty());
 }

@@ -6,25 +6,26 @@
 //! A row is of one entity that is a service or workload (or names one): entities are what shards are made of, so one
 //! shard sees all of it. A minute closes when event time is `lateness_secs` past its end; what comes later is counted.
 
-use crate::metrics::{Effects, Wire, score_of, wire_struct};
+mod window;
+
+use crate::metrics::{Effects, Wire, wire_struct};
 use nightshift_model::batch::SeriesKind;
 use nightshift_model::families::{Reading, SignalFamily};
 use nightshift_model::time::NANOS_PER_SEC;
 use nightshift_model::{
-    Anomaly, AnomalyKind, Direction, EntityId, EntityKind, EntityMeta, Explanation, FaultClass, OccurrenceId, Phase,
-    Severity, Timestamp, proto,
+    Anomaly, AnomalyKind, Direction, EntityId, EntityKind, EntityMeta, Explanation, FaultClass, OccurrenceId, Severity,
+    Timestamp, proto,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use window::{WINDOW, Window};
 
 const MINUTE: i64 = 60 * NANOS_PER_SEC;
 /// Ratio of neighbouring buckets of the latency histogram: quantiles are within 5 %.
 const BUCKET_RATIO: f64 = 1.1;
 /// Buckets: 1 µs to more than an hour.
 const BUCKETS: usize = 240;
-/// Readings of the fixed window.
-const WINDOW: usize = 50;
 /// Open minutes of a shard, at most: beyond it the oldest closes early.
 const OPEN_MAX: usize = 20_000;
 
@@ -82,7 +83,13 @@ impl Field {
         label: &impl Fn(&str) -> Option<&'a str>,
     ) -> Option<Self> {
         let has = |w: &str| name.contains(w);
-        let ms = if has("_ms") || has("millis") { 1.0 } else if has("second") || name.ends_with("_s") { 1_000.0 } else { 1.0 };
+        let ms = if has("_ms") || has("millis") {
+            1.0
+        } else if has("second") || name.ends_with("_s") {
+            1_000.0
+        } else {
+            1.0
+        };
         let rate = kind != SeriesKind::Gauge;
         let share = if has("percent") || has("_pct") { 0.01 } else { 1.0 };
         Some(match reading?.family {
@@ -182,26 +189,21 @@ struct Minute {
 }
 
 wire_struct!(Minute {
-    spans, failed, span_ms, histogram, latency, p95, p99, latency_sum, requests, any_requests, errors, ratio, cpu,
+    spans,
+    failed,
+    span_ms,
+    histogram,
+    latency,
+    p95,
+    p99,
+    latency_sum,
+    requests,
+    any_requests,
+    errors,
+    ratio,
+    cpu,
     memory,
 });
-
-/// The last readings of one feature: a fixed window, as old as the newest 50 minutes.
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Window {
-    ring: Vec<f64>,
-    next: u32,
-    /// Of the alarm that is open: its onset, score, and calm minutes.
-    onset: Option<i64>,
-    last: i64,
-    score: f64,
-    calm: u32,
-    /// Minutes that are off, before it opened, and when they began.
-    run: u32,
-    began: i64,
-}
-
-wire_struct!(Window { ring, next, onset, last, score, calm, run, began });
 
 /// Features of a shard.
 #[derive(Debug, Clone)]
@@ -218,14 +220,7 @@ pub(crate) struct Features {
 
 impl Features {
     pub(crate) fn new(config: FeaturesConfig) -> Self {
-        Self {
-            config,
-            open: BTreeMap::new(),
-            windows: BTreeMap::new(),
-            watermark: i64::MIN,
-            closed: i64::MIN,
-            late: 0,
-        }
+        Self { config, open: BTreeMap::new(), windows: BTreeMap::new(), watermark: i64::MIN, closed: i64::MIN, late: 0 }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -304,11 +299,7 @@ impl Features {
     }
 
     /// Closes the minutes whose time is over.
-    pub(crate) fn close<'a>(
-        &mut self,
-        entity: impl Fn(u32) -> Option<(&'a str, &'a EntityMeta)>,
-        out: &mut Effects,
-    ) {
+    pub(crate) fn close<'a>(&mut self, entity: impl Fn(u32) -> Option<(&'a str, &'a EntityMeta)>, out: &mut Effects) {
         let lateness = i64::from(self.config.lateness_secs) * NANOS_PER_SEC;
         let end = self.watermark.saturating_sub(lateness).saturating_sub(MINUTE);
         while let Some(first) = self.open.first_entry() {
@@ -318,14 +309,12 @@ impl Features {
             }
             let minute = first.remove();
             self.closed = self.closed.max(start);
-            if let Some((tenant, meta)) = entity(index) {
-                if let Some(row) = row(tenant, meta, start, &minute) {
-                    if self.config.check {
-                        self.check(index, tenant, meta, &row, out);
-                    }
-                    out.features.push(row);
-                }
+            let Some((tenant, meta)) = entity(index) else { continue };
+            let Some(row) = row(tenant, meta, start, &minute) else { continue };
+            if self.config.check {
+                self.check(index, tenant, meta, &row, out);
             }
+            out.features.push(row);
         }
     }
 
@@ -404,87 +393,12 @@ impl Features {
         }
         for _ in 0..u32::take(from)? {
             let (key, window) = <((u32, u8), Window)>::take(from)?;
-            if window.ring.len() > WINDOW || (window.next as usize) > WINDOW {
+            if !window.valid() {
                 return None;
             }
             self.windows.insert(key, window);
         }
         Some(())
-    }
-}
-
-/// The numbers of a verdict on a minute.
-struct Numbers {
-    onset: i64,
-    last: i64,
-    score: f64,
-    sigma: f64,
-    mean: f64,
-    scale: f64,
-    points: u32,
-}
-
-impl Window {
-    /// Scores a minute against those before it, then learns it unless it is off.
-    fn step(&mut self, at: i64, value: f64, sigma: f64, floor: f64, least: f64) -> Option<(Phase, Numbers)> {
-        let n = self.ring.len();
-        let mean = self.ring.iter().sum::<f64>() / n.max(1) as f64;
-        let variance = self.ring.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n.max(1) as f64;
-        let scale = variance.sqrt().max(floor).max(0.02 * mean.abs()).max(f64::MIN_POSITIVE);
-        let z = (value - mean) / scale;
-        // Far in sigmas and worth a look: half as much again, and not next to nothing.
-        let off = n >= 30 && z >= sigma && value >= least && value >= 1.5 * mean;
-        let score = score_of((z / (2.0 * sigma)) as f32);
-        let numbers = |w: &Self| Numbers {
-            onset: w.onset.unwrap_or(at),
-            last: w.last,
-            score: w.score,
-            sigma: z,
-            mean,
-            scale,
-            points: n as u32,
-        };
-        if !off {
-            if n < WINDOW {
-                self.ring.push(value);
-            } else {
-                self.ring[self.next as usize % WINDOW] = value;
-                self.next = (self.next + 1) % WINDOW as u32;
-            }
-            self.run = 0;
-            if self.onset.is_some() {
-                self.calm += 1;
-                if self.calm >= 3 {
-                    let told = numbers(self);
-                    self.onset = None;
-                    return Some((Phase::Closed, told));
-                }
-            }
-            return None;
-        }
-        self.calm = 0;
-        self.last = at;
-        if self.run == 0 {
-            self.began = at;
-        }
-        self.run += 1;
-        if self.onset.is_some() {
-            // An hour of the same is the new normal: the window starts again.
-            if self.run >= 60 {
-                let told = numbers(self);
-                *self = Self::default();
-                return Some((Phase::Closed, told));
-            }
-            let worse = Severity::from_score(score) > Severity::from_score(self.score);
-            self.score = self.score.max(score);
-            return worse.then(|| (Phase::Update, numbers(self)));
-        }
-        if self.run >= 2 || z >= 4.0 * sigma {
-            self.onset = Some(self.began);
-            self.score = score;
-            return Some((Phase::Open, numbers(self)));
-        }
-        None
     }
 }
 
@@ -540,6 +454,7 @@ fn quantile(histogram: &[u32], q: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nightshift_model::Phase;
 
     fn service() -> EntityMeta {
         EntityMeta::bare(EntityId::new("c", "service", "", "checkout"))
