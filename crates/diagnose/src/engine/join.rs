@@ -136,8 +136,10 @@ impl Engine {
     }
 
     fn new_symptom(&mut self, a: Anomaly, topology: &Topology, now: Timestamp) {
-        let early_end = self.waiting.get(&a.id).filter(|w| w.phase == Phase::Closed && w.last_seen >= a.last_seen);
-        let early_end = early_end.cloned();
+        // What is older than a restart would be told of is no longer known, forgotten already or not.
+        let oldest = now - self.config.anomalies_lookback();
+        let ends_it = |w: &&Anomaly| w.phase == Phase::Closed && w.last_seen >= a.last_seen.max(oldest);
+        let early_end = self.waiting.get(&a.id).filter(ends_it).cloned();
         if a.score < self.config.open_score_min {
             let joined = self.find_related(&a, topology).into_iter().next();
             match joined {
