@@ -44,7 +44,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// Every mode with its name in the query.
-    pub const ALL: [(&str, Self); 6] = [
+    pub(crate) const ALL: [(&str, Self); 6] = [
         ("burst", Self::Burst),
         ("spike", Self::Spike),
         ("drift", Self::Drift),
@@ -241,7 +241,7 @@ fn answer(
             })
         })
         .collect();
-    json!({ "data": {
+    json!({
         "status": format!("{}_complete", mode.name()),
         "events_injected": injected,
         "recovery_events": recovery,
@@ -257,7 +257,7 @@ fn answer(
             "title": i.title,
             "timeline": i.timeline,
         })).collect::<Vec<_>>(),
-    }})
+    })
 }
 
 #[cfg(test)]

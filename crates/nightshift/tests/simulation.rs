@@ -10,7 +10,8 @@
 
 use nightshift::agents::{AgentError, DetectAgent, DetectRooms, DiagnoseAgent, RelayAgent};
 use nightshift_bus::memory::{MemoryBus, MemoryFaults};
-use nightshift_bus::{Bus, MemoryConfig, MemorySnapshots, SnapshotStore, TopicSpec};
+use nightshift_bus::snapshot::MemorySnapshots;
+use nightshift_bus::{Bus, MemoryConfig, SnapshotStore, TopicSpec};
 use nightshift_collect::ingest::{Ingest, IngestParts};
 use nightshift_collect::resolve::{ResolveConfig, Resolver};
 use nightshift_collect::{Attributes, MetricPoint, Sink};

@@ -8,19 +8,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A nightshift of this build with a data folder and ports of its own.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     data: PathBuf,
     config: PathBuf,
     /// Kept so that the folder lives as long as the server; `None` where a test brings its own.
     folder: Option<tempfile::TempDir>,
     /// What it wrote about itself: addresses by name.
-    pub listeners: Value,
+    pub(crate) listeners: Value,
 }
 
 impl Server {
     /// Starts one with this configuration; every listener gets a free port.
-    pub async fn start(config: &str) -> Self {
+    pub(crate) async fn start(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_owned();
         let mut server = Self::start_in(&data, config).await;
@@ -29,7 +29,9 @@ impl Server {
     }
 
     /// Starts one on a data folder that may have been used before.
-    pub async fn start_in(data: &Path, config: &str) -> Self {
+    pub(crate) async fn start_in(data: &Path, config: &str) -> Self {
+        // The tests' own HTTP client needs one; a second call finds it there.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let config_file = data.join("nightshift.toml");
         std::fs::write(&config_file, config).unwrap();
         let child = spawn(data, &config_file);
@@ -61,12 +63,12 @@ impl Server {
     }
 
     /// `http://ADDRESS` of a listener.
-    pub fn url(&self, listener: &str) -> String {
+    pub(crate) fn url(&self, listener: &str) -> String {
         format!("http://{}", self.address(listener))
     }
 
     /// `ADDRESS:PORT` of a listener.
-    pub fn address(&self, listener: &str) -> String {
+    pub(crate) fn address(&self, listener: &str) -> String {
         match self.listeners[listener].as_str() {
             Some(address) => address.to_owned(),
             None => panic!("no listener `{listener}` in {}", self.listeners),
@@ -74,12 +76,12 @@ impl Server {
     }
 
     /// Its data folder.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
     /// What it logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("test.log")).unwrap_or_default()
     }
 
@@ -89,7 +91,7 @@ impl Server {
     }
 
     /// `GET path` as JSON.
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         match self.try_get(path).await {
             Some(json) => json,
             None => panic!("GET {path} gave no JSON; log:\n{}", self.log()),
@@ -97,26 +99,26 @@ impl Server {
     }
 
     /// `POST path` as JSON.
-    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let url = format!("{}{path}", self.url("api"));
         let response = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap_or(Value::Null))
     }
 
     /// All incidents, those of test injections too.
-    pub async fn incidents(&self) -> Vec<Incident> {
+    pub(crate) async fn incidents(&self) -> Vec<Incident> {
         let answer = self.get("/api/v1/incidents?limit=1000&synthetic=true").await;
         serde_json::from_value(answer["data"].clone()).unwrap()
     }
 
     /// The text of `/metrics`.
-    pub async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         let url = format!("{}/metrics", self.url("api"));
         reqwest::get(url).await.unwrap().text().await.unwrap()
     }
 
     /// The sum of a metric over its labels; 0 when it is not there.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
         self.metrics()
             .await
             .lines()
@@ -126,7 +128,7 @@ impl Server {
     }
 
     /// Distinct samples on the bus: what was acknowledged must all be there.
-    pub async fn stored_samples(&self) -> u64 {
+    pub(crate) async fn stored_samples(&self) -> u64 {
         let mut seen = std::collections::HashSet::new();
         for row in self.command(&["bus", "read", "telemetry.raw"]).lines() {
             let row: Value = serde_json::from_str(row).unwrap();
@@ -140,12 +142,12 @@ impl Server {
     }
 
     /// `nightshift audit verify --json` on its data folder.
-    pub fn audit(&self) -> String {
+    pub(crate) fn audit(&self) -> String {
         self.command(&["audit", "verify", "--json"])
     }
 
     /// Runs a command of the same binary on the same folder and gives what it prints.
-    pub fn command(&self, args: &[&str]) -> String {
+    pub(crate) fn command(&self, args: &[&str]) -> String {
         let out = Command::new(env!("CARGO_BIN_EXE_nightshift"))
             .args(args)
             .arg("--config")
@@ -159,13 +161,13 @@ impl Server {
     }
 
     /// Ends it without a warning, as a power cut would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again on the same folder.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.child = spawn(&self.data, &self.config);
         self.wait_ready().await;
     }
@@ -194,7 +196,7 @@ fn spawn(data: &Path, config: &Path) -> Child {
 }
 
 /// A program of somebody else that ends with the test.
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     name: String,
     log: PathBuf,
@@ -202,7 +204,7 @@ pub struct Program {
 
 impl Program {
     /// Starts it; what it prints goes to a file in `folder` and is shown when the test fails.
-    pub fn start(name: &str, path: &Path, args: &[String], folder: &Path) -> Self {
+    pub(crate) fn start(name: &str, path: &Path, args: &[String], folder: &Path) -> Self {
         let log = folder.join(format!("{name}.log"));
         let out = std::fs::File::create(&log).unwrap();
         let child = Command::new(path)
@@ -217,14 +219,14 @@ impl Program {
     }
 
     /// Runs it to its end.
-    pub fn run(name: &str, path: &Path, args: &[String], folder: &Path) {
+    pub(crate) fn run(name: &str, path: &Path, args: &[String], folder: &Path) {
         let mut program = Self::start(name, path, args, folder);
         let status = program.child.wait().unwrap();
         assert!(status.success(), "{name} ended with {status}:\n{}", program.output());
     }
 
     /// What it printed.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
@@ -240,7 +242,7 @@ impl Drop for Program {
 }
 
 /// The program that a variable of the test environment names, or a loud skip.
-pub fn program(variable: &str, what: &str) -> Option<PathBuf> {
+pub(crate) fn program(variable: &str, what: &str) -> Option<PathBuf> {
     match std::env::var_os(variable).map(PathBuf::from).filter(|p| p.exists()) {
         Some(path) => Some(path),
         None => {
@@ -251,12 +253,12 @@ pub fn program(variable: &str, what: &str) -> Option<PathBuf> {
 }
 
 /// A port that is free now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits until `what` gives something.
-pub async fn until<T, F: Future<Output = Option<T>>>(label: &str, limit: Duration, what: impl Fn() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(label: &str, limit: Duration, what: impl Fn() -> F) -> T {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = what().await {
@@ -269,12 +271,12 @@ pub async fn until<T, F: Future<Output = Option<T>>>(label: &str, limit: Duratio
 
 /// The present moment.
 #[expect(clippy::disallowed_methods, reason = "real programs run on real time")]
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp(i64::try_from(since.as_nanos()).unwrap())
 }
 
 /// Whether the long form was asked for.
-pub fn long() -> bool {
+pub(crate) fn long() -> bool {
     std::env::var_os("NIGHTSHIFT_LONG").is_some()
 }
