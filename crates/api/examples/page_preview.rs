@@ -6,7 +6,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use nightshift_api::{ApiConfig, Exposure, ServeLimits, serve};
+use nightshift_api::Exposure;
 use support::{NOW, Rig, anomaly};
 use tokio::net::TcpListener;
 
@@ -26,14 +26,14 @@ async fn main() {
         trouble.open(10 + n as u64, &format!("{name}: {signal} left its band"), &first).await;
     }
     calm.reporters[1].degraded("waiting for 30 points of the first series");
-    let limits = ServeLimits::from(&ApiConfig::default());
     let mut servers = Vec::new();
     for (what, rig, port) in [("in trouble", &trouble, 18_080), ("calm", &calm, 18_081)] {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
         println!("{what}: http://127.0.0.1:{port}/");
-        servers.push(tokio::spawn(serve(listener, rig.router(Exposure::Loopback), limits, std::future::pending())));
+        let router = rig.router(Exposure::Loopback);
+        servers.push(tokio::spawn(async move { axum::serve(listener, router).await }));
     }
     for server in servers {
-        server.await.expect("the server does not panic");
+        server.await.expect("the server does not panic").expect("the server does not fail");
     }
 }

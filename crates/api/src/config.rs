@@ -15,16 +15,8 @@ pub struct ApiConfig {
     /// Host names besides those of loopback that requests may be addressed to (a proxy's name for us). Requests to
     /// other names are refused on loopback, so that no web page can reach us under a name of its own.
     pub hosts: Vec<String>,
-    /// Connections at a time; the next one waits.
-    #[schemars(range(min = 8, max = 100_000))]
-    pub connections_max: usize,
-    /// Seconds until the head of a request must have come.
-    #[schemars(range(min = 1, max = 300))]
-    pub head_timeout_secs: u64,
-    /// Seconds until the whole body of a request must have come.
-    #[schemars(range(min = 1, max = 3600))]
-    pub body_timeout_secs: u64,
-    /// Seconds until an answer of the API must be there (ingest and the event stream have their own).
+    /// Seconds within which a request to the API must have come whole and been answered (ingest and the event stream
+    /// have their own limits).
     #[schemars(range(min = 1, max = 300))]
     pub answer_timeout_secs: u64,
     /// Largest body of a request to the API, bytes (ingest has its own limits).
@@ -43,9 +35,6 @@ impl Default for ApiConfig {
         Self {
             listen: "127.0.0.1:8080".into(),
             hosts: Vec::new(),
-            connections_max: 1_024,
-            head_timeout_secs: 10,
-            body_timeout_secs: 60,
             answer_timeout_secs: 30,
             body_bytes_max: 64 << 10,
             page_bytes_max: 4 << 20,

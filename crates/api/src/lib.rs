@@ -1,10 +1,10 @@
 //! The HTTP door: REST under `/api/v1`, the stream of events, our own metrics, and the plain pages of incidents.
 //!
 //! Lives here: routes and their answers, access (who may call what through which listener), the OpenAPI description,
-//! the pages, and the server loop with its limits. Where each answer comes from is a trait in [`seams`]; the binary
+//! and the pages. Where each answer comes from is a trait in [`seams`]; the binary
 //! wires them to the rooms.
 //!
-//! Never here: decisions about incidents. An acknowledgement is handed on with the name of who asked; what becomes of
+//! Never here: sockets (`collect` has the one server loop), and decisions about incidents. An acknowledgement is handed on with the name of who asked; what becomes of
 //! it is not known here.
 //!
 //! Invariants:
@@ -26,7 +26,6 @@ mod read;
 mod router;
 mod routes;
 pub mod seams;
-mod serve;
 mod stream;
 
 pub use auth::Exposure;
@@ -39,7 +38,6 @@ pub use seams::{
     ApiParts, ApiState, CollectorRow, CollectorsView, CommandError, IncidentCommands, InjectError, Injector,
     StatusProvider, StatusReport, TopologyView,
 };
-pub use serve::{ServeLimits, serve};
 pub use stream::StreamEvent;
 
 /// Reads any bytes as a query, an id, an origin and a form: for fuzzing.

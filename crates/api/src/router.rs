@@ -13,7 +13,6 @@ use axum::routing::get;
 use axum::{Router, http::HeaderMap};
 use std::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::RequestBodyDeadlineLayer;
 
 /// Everything behind one listener. `ingest`: the routes of `collect` (`POST` on `/api/v1/write`,
 /// `/api/v1/alertmanager` and `/api/v1/events`), which bring their own limits and know nothing of access.
@@ -28,12 +27,10 @@ pub fn router(state: ApiState, ingest: Router, exposure: Exposure) -> Router {
         .layer(middleware::from_fn_with_state(answer_within, within))
         .layer(DefaultBodyLimit::max(state.config.body_bytes_max))
         .with_state(state.clone());
-    let body_within = Duration::from_secs(state.config.body_timeout_secs.max(1));
     own.merge(ingest.layer(guarded(Access::Ingest)))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), page::errors_as_pages))
-        .layer(RequestBodyDeadlineLayer::new(body_within))
         .layer(middleware::from_fn_with_state((state, exposure), addressed_to_us))
         .layer(middleware::from_fn(safe_headers))
         .layer(CatchPanicLayer::custom(panicked))

@@ -1,5 +1,7 @@
 //! Who may call what through which listener.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use axum::body::Body;

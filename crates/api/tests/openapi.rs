@@ -1,5 +1,7 @@
 //! The description against the table of routes and against the answers that are really given.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use axum::http::StatusCode;
