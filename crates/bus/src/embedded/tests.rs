@@ -413,6 +413,48 @@ fn bad_segment_heads_and_their_answers() {
     }
 }
 
+/// A record appended to a good segment, and why what begins with it is cut.
+#[test]
+fn bad_records_and_their_answers() {
+    let (good, _) = valid_segment();
+    let head = format::SegmentHead::read(&good[..]).unwrap();
+    let next = format::RecordHead {
+        len: 3,
+        crc: crc32c::crc32c(b"abc"),
+        partition: 1,
+        offset: 3,
+        time: Timestamp(7),
+        group_start: good.len() as u32,
+    };
+    let with = |record: format::RecordHead, payload: &[u8]| [&record.encode(head.salt()), payload].concat();
+    let fine = with(next, b"abc");
+    let mut of_another_segment = next.encode(head.salt() ^ 1).to_vec();
+    of_another_segment.extend_from_slice(b"abc");
+    for (record, answer) in [
+        (fine.clone(), None),
+        (fine[..39].to_vec(), Some("the file ends within a record's header")),
+        (fine[..42].to_vec(), Some("the file ends within a record")),
+        (vec![0; 60], Some("the record's header or its checksum is wrong")),
+        (of_another_segment, Some("the record's header or its checksum is wrong")),
+        (with(next, b"abX"), Some("the checksum of the record is wrong")),
+        (with(format::RecordHead { len: u32::MAX, ..next }, b"abc"), Some("the record's length is out of range")),
+        (with(format::RecordHead { partition: 2, ..next }, b"abc"), Some("the record's partition is out of range")),
+        (
+            with(format::RecordHead { offset: 2, ..next }, b"abc"),
+            Some("the record's offset does not follow the one before"),
+        ),
+        (
+            with(format::RecordHead { offset: 4, ..next }, b"abc"),
+            Some("the record's offset does not follow the one before"),
+        ),
+    ] {
+        let file = [&good[..], &record].concat();
+        let found = format::recover(&file[..], &head, file.len() as u64).unwrap();
+        let kept = if answer.is_none() { file.len() } else { good.len() };
+        assert_eq!((found.torn, found.end.pos), (answer, kept as u64));
+    }
+}
+
 #[test]
 fn the_fuzz_corpus_is_current_and_taken_without_a_panic() {
     let (good, start) = valid_segment();
