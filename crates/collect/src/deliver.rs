@@ -1,6 +1,7 @@
 //! Handing in what was seen, with patience: a busy sink pauses the source, and nothing is given up while it waits.
 
 use crate::{Accepted, LogEntry, MetricPoint, SinkError, SourceContext, SourceError};
+use nightshift_health::BySourceAndReason;
 use nightshift_model::{Anomaly, Change};
 use std::time::Duration;
 
@@ -77,6 +78,31 @@ pub(crate) async fn deliver(
         }
     }
     Ok(Some(total))
+}
+
+/// [`deliver`] for sources that cannot see anything twice: what is not taken is gone, and so it is counted.
+///
+/// # Errors
+/// As [`deliver`].
+pub(crate) async fn deliver_or_count(
+    source: &str,
+    parcel: &mut Parcel,
+    context: &SourceContext,
+) -> Result<Option<Accepted>, SourceError> {
+    let answer = deliver(source, parcel, context).await;
+    let reason = match &answer {
+        Ok(Some(_)) => return answer,
+        Ok(None) => "shutdown",
+        Err(_) => "bus_failed",
+    };
+    count(source, reason, parcel.len() as u64, context);
+    answer
+}
+
+/// Counts records that were not taken.
+pub(crate) fn count(source: &str, reason: &'static str, n: u64, context: &SourceContext) {
+    let label = BySourceAndReason { source: source.to_owned().into(), reason: reason.into() };
+    context.metrics.samples_rejected.get_or_create(&label).inc_by(n);
 }
 
 /// An error after which starting again may help.

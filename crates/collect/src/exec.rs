@@ -8,13 +8,12 @@ mod line;
 pub(crate) use line::log_entry;
 pub use line::{SCHEMA_VERSION, fuzz_exec_line};
 
-use crate::deliver::{Parcel, deliver, failed, fatal};
+use crate::deliver::{Parcel, count, deliver_or_count, failed, fatal};
 use crate::process::Program;
 use crate::supervise::Surroundings;
 use crate::{Attributes, Source, SourceContext, SourceError};
 use async_trait::async_trait;
 use line::{Around, Said};
-use nightshift_health::BySourceAndReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -211,7 +210,7 @@ impl ExecSource {
                 () = linger => hand_in = true,
                 () = context.shutdown.cancelled() => {
                     // What it has said is handed in, if the sink takes it at once.
-                    deliver(&self.name, &mut parcel, context).await?;
+                    deliver_or_count(&self.name, &mut parcel, context).await?;
                     program.stop().await;
                     return Ok(Ended::Shutdown);
                 }
@@ -221,7 +220,7 @@ impl ExecSource {
             }
             if hand_in || over || parcel.len() >= BATCH {
                 // While the sink is busy nothing is read: the program's pipe fills, and it waits too.
-                let Some(took) = deliver(&self.name, &mut parcel, context).await? else {
+                let Some(took) = deliver_or_count(&self.name, &mut parcel, context).await? else {
                     program.stop().await;
                     return Ok(Ended::Shutdown);
                 };
@@ -268,8 +267,7 @@ impl ExecSource {
                 crate::lines::cut(&mut shown, 100);
                 tally.bad += 1;
                 tally.last_bad = format!("{why} in `{shown}`");
-                let label = BySourceAndReason { source: self.name.clone().into(), reason: reason.into() };
-                context.metrics.samples_rejected.get_or_create(&label).inc();
+                count(&self.name, reason, 1, context);
             }
         }
     }

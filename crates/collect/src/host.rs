@@ -8,7 +8,7 @@
 
 mod linux;
 
-use crate::deliver::{Parcel, deliver, fatal};
+use crate::deliver::{Parcel, deliver_or_count, fatal};
 use crate::supervise::Surroundings;
 use crate::{Attributes, MetricPoint, Source, SourceContext, SourceError};
 use async_trait::async_trait;
@@ -116,7 +116,7 @@ impl Source for HostSource {
             .map_err(|e| crate::deliver::failed("read this host", e))?;
             let (samples, problems) = (reading.points.len(), reading.problems);
             let mut parcel = Parcel { metrics: reading.points, ..Parcel::default() };
-            if deliver(&self.name, &mut parcel, context).await?.is_none() {
+            if deliver_or_count(&self.name, &mut parcel, context).await?.is_none() {
                 return Ok(());
             }
             match problems.first() {

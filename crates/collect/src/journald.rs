@@ -4,13 +4,12 @@
 //!
 //! The cursor is saved after the sink took the entries: a restart goes on there.
 
-use crate::deliver::{Parcel, deliver, failed, fatal};
+use crate::deliver::{Parcel, count, deliver, failed, fatal};
 use crate::lines::{self, LineContext, severity_of_syslog};
 use crate::process::Program;
 use crate::supervise::{Surroundings, write_atomically};
 use crate::{Attributes, LogEntry, Source, SourceContext, SourceError};
 use async_trait::async_trait;
-use nightshift_health::BySourceAndReason;
 use nightshift_model::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -170,8 +169,7 @@ impl Source for JournaldSource {
                         }
                         None => {
                             let reason = if line.missing > 0 { "line_too_long" } else { "bad_line" };
-                            let label = BySourceAndReason { source: self.name.clone().into(), reason: reason.into() };
-                            context.metrics.samples_rejected.get_or_create(&label).inc();
+                            count(&self.name, reason, 1, context);
                         }
                     },
                     None => over = true,

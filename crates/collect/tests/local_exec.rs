@@ -1,5 +1,7 @@
 //! Exec collectors, run for real: the two examples, and programs that misbehave.
 
+#![expect(clippy::unwrap_used, reason = "a failure of the set-up fails the test")]
+
 use nightshift_collect::exec::Config;
 use nightshift_collect::supervise::{BoundAddresses, Surroundings};
 use nightshift_collect::testkit::TestContext;

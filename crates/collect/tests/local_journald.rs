@@ -1,5 +1,7 @@
 //! The journal, through a program that behaves as `journalctl` does.
 
+#![expect(clippy::unwrap_used, reason = "a failure of the set-up fails the test")]
+
 use nightshift_collect::journald::Config;
 use nightshift_collect::supervise::{BoundAddresses, Surroundings};
 use nightshift_collect::testkit::TestContext;

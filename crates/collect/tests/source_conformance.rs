@@ -1,6 +1,8 @@
 //! What every kind of source must do, run against each: it starts and says how it does, it ends in time, it pauses
 //! while the bus is full and loses nothing, and it comes back after a failure.
 
+#![expect(clippy::unwrap_used, reason = "a failure of the set-up fails the test")]
+
 use async_trait::async_trait;
 use nightshift_bus::BusError;
 use nightshift_collect::supervise::{

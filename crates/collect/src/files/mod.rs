@@ -12,13 +12,12 @@ mod positions;
 mod scan;
 mod tail;
 
-use crate::deliver::{Parcel, deliver, failed, fatal};
+use crate::deliver::{Parcel, count, deliver, failed, fatal};
 use crate::lines::{self, LineContext};
 use crate::supervise::Surroundings;
 use crate::{Attributes, Source, SourceContext, SourceError};
 use async_trait::async_trait;
 use multiline::{MultilineConfig, Rule};
-use nightshift_health::BySourceAndReason;
 use scan::{Follower, Polled};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -167,8 +166,7 @@ impl Source for FilesSource {
             })
             .await?;
             if polled.cut > 0 {
-                let label = BySourceAndReason { source: self.name.clone().into(), reason: "line_too_long".into() };
-                context.metrics.samples_rejected.get_or_create(&label).inc_by(polled.cut);
+                count(&self.name, "line_too_long", polled.cut, context);
             }
             let mut parcel = self.parcel(&polled, context);
             let Some(took) = deliver(&self.name, &mut parcel, context).await? else { return Ok(()) };

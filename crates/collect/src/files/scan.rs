@@ -12,6 +12,7 @@ use glob::Pattern;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Bytes read of one file before the next one has its turn.
 const TURN_BYTES: usize = 256 << 10;
@@ -50,6 +51,8 @@ pub(crate) struct Follower {
     tails: BTreeMap<FileId, Tail>,
     /// Positions of files that were not met yet in this run.
     saved: BTreeMap<FileId, Position>,
+    /// When the state file was last written, by the file system's clock; `None`: there is none, this is the first start.
+    state_written: Option<SystemTime>,
     scanned_ms: Option<u64>,
     /// Whose turn comes first.
     turn: usize,
@@ -63,6 +66,7 @@ impl Follower {
     /// The state file cannot be read.
     pub(crate) fn new(config: Config, rule: Rule, exclude: Vec<Pattern>, state: PathBuf) -> Result<Self, String> {
         let saved = positions::load(&state)?;
+        let state_written = std::fs::metadata(&state).and_then(|data| data.modified()).ok();
         Ok(Self {
             config,
             rule,
@@ -70,6 +74,7 @@ impl Follower {
             state,
             tails: BTreeMap::new(),
             saved,
+            state_written,
             scanned_ms: None,
             turn: 0,
             problems: BTreeMap::new(),
@@ -144,7 +149,9 @@ impl Follower {
     fn scan(&mut self, now_ms: u64) -> bool {
         let first = self.scanned_ms.is_none();
         self.problems.clear();
-        let mut dirty = false;
+        // At the first start the state file is made even when there is nothing to follow: files that come while we are
+        // away must be told from those that were there before us.
+        let mut dirty = first && self.state_written.is_none();
         let mut seen: BTreeMap<FileId, PathBuf> = BTreeMap::new();
         for path in self.matching() {
             let data = match std::fs::metadata(&path) {
@@ -165,9 +172,10 @@ impl Follower {
                 let saved = self.saved.remove(&id);
                 // A path whose former file we followed was rotated while we were away: all of it is new.
                 let replaced = || self.saved.values().any(|p| p.path == path);
+                let new = || is_new(data.created().or_else(|_| data.modified()).ok(), self.state_written);
                 let start = match &saved {
                     Some(position) => Start::Saved(position),
-                    None if first && self.config.from == ReadFrom::End && !replaced() => Start::End,
+                    None if first && self.config.from == ReadFrom::End && !replaced() && !new() => Start::End,
                     None => Start::Beginning,
                 };
                 if !self.open(&path, start) {
@@ -195,6 +203,7 @@ impl Follower {
         dirty
     }
 
+    /// Opens a file; what is wrong with it is noted.
     fn open(&mut self, path: &Path, start: Start<'_>) -> bool {
         if self.tails.len() >= self.config.files_max {
             let why = format!("not followed: {} files are open already, raise files_max", self.tails.len());
@@ -249,5 +258,34 @@ impl Follower {
             found.extend(path.map(|path| (path, position.clone())));
         }
         found
+    }
+}
+
+/// Whether a file came after the state file was last written: while we were away, or at most ten seconds before, when
+/// no look may have found it yet. At the very first start none is new.
+fn is_new(created: Option<SystemTime>, state_written: Option<SystemTime>) -> bool {
+    const MARGIN: Duration = Duration::from_secs(10);
+    match (created, state_written) {
+        (Some(created), Some(written)) => created + MARGIN >= written,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_came_while_away_are_told_from_old_ones() {
+        let at = |secs| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
+        for (created, written, new) in [
+            (at(100), at(50), true),
+            (at(45), at(50), true),
+            (at(30), at(50), false),
+            (at(100), None, false),
+            (None, at(50), false),
+        ] {
+            assert_eq!(is_new(created, written), new, "{created:?} {written:?}");
+        }
     }
 }

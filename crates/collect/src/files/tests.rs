@@ -59,7 +59,9 @@ impl Room {
         let mut lines = Vec::new();
         loop {
             let polled = self.poll();
-            self.follower().accept(&polled.records).unwrap();
+            if polled.dirty || !polled.records.is_empty() {
+                self.follower().accept(&polled.records).unwrap();
+            }
             lines.extend(polled.records.iter().map(|r: &Record| r.text.clone()));
             if polled.records.is_empty() && !polled.more {
                 return lines;
@@ -109,6 +111,18 @@ fn a_restart_neither_loses_nor_repeats() {
     assert_eq!(room.read(), ["partial"]);
     room.restart();
     assert!(room.read().is_empty());
+}
+
+#[test]
+fn a_file_that_came_while_away_is_read_whole() {
+    let mut room = Room::new(Config::default());
+    assert!(room.read().is_empty(), "nothing to follow yet");
+    room.restart();
+    room.append("a.log", "1\n");
+    assert_eq!(room.read(), ["1"]);
+    room.restart();
+    room.append("b.log", "2\n");
+    assert_eq!(room.read(), ["2"]);
 }
 
 #[test]

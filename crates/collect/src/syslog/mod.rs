@@ -8,14 +8,13 @@
 mod frames;
 mod message;
 
-use crate::deliver::{Parcel, deliver, failed, fatal};
+use crate::deliver::{Parcel, count, deliver_or_count, failed, fatal};
 use crate::lines::{self, LineContext};
 use crate::supervise::{BoundAddresses, Surroundings};
 use crate::{Attributes, LogEntry, Source, SourceContext, SourceError};
 use async_trait::async_trait;
 use frames::{Frame, Frames};
 use message::Form;
-use nightshift_health::BySourceAndReason;
 use nightshift_model::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -179,8 +178,7 @@ struct Inlet {
 
 impl Inlet {
     fn count(&self, reason: &'static str) {
-        let label = BySourceAndReason { source: self.reader.source.clone().into(), reason: reason.into() };
-        self.context.metrics.samples_rejected.get_or_create(&label).inc();
+        count(&self.reader.source, reason, 1, &self.context);
     }
 
     fn read(&self, bytes: &[u8], missing: u64, peer: IpAddr) -> Option<LogEntry> {
@@ -309,12 +307,9 @@ impl Source for SyslogSource {
                     parcel.logs.push(entry);
                 }
             }
-            let waiting = parcel.logs.len();
-            let Some(took) = deliver(&self.name, &mut parcel, context).await? else {
-                // The sink is still busy and we must end: what waits cannot be kept, so it is counted.
-                let lost = (waiting + entries.len()) as u64;
-                let label = BySourceAndReason { source: self.name.clone().into(), reason: "shutdown".into() };
-                context.metrics.samples_rejected.get_or_create(&label).inc_by(lost);
+            let Some(took) = deliver_or_count(&self.name, &mut parcel, context).await? else {
+                // The sink is still busy and we must end: what waits in the queue cannot be kept either.
+                count(&self.name, "shutdown", entries.len() as u64, context);
                 return Ok(());
             };
             taken += took.accepted;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testkit::{START, TestContext};
-use nightshift_health::Health;
+use nightshift_health::{BySourceAndReason, Health};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
