@@ -119,7 +119,7 @@ fn the_final_groups_are_told_for_every_line() {
     assert_eq!(mined.lines, [0, 1, 0, 1, 2]);
     assert_eq!(mined.text(0), Some("user <*> in"));
     assert_eq!(mined.text(9), None);
-    let raw = backtest_logs(["2026-01-02 03:04:05 INFO a: b 7", "2026-01-02 03:04:06 INFO a: b 8"], LogFormat::Raw);
+    let raw = backtest_logs(["2026-01-02 03:04:05 INFO App: b 7", "2026-01-02 03:04:06 INFO App: b 8"], LogFormat::Raw);
     assert_eq!(raw.templates.len(), 1);
     assert_eq!(raw.text(0), Some("b <*>"));
 }

@@ -10,6 +10,7 @@ use nightshift_model::time::NANOS_PER_SEC;
 use nightshift_model::{Anomaly, Direction, EntityMeta, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Lines older than this are counted and not scored.
 const LATE_MAX: i64 = 3600 * NANOS_PER_SEC;
@@ -55,11 +56,28 @@ impl LogStats {
     }
 }
 
+type Fingerprints = HashSet<u64, BuildHasherDefault<Mixed>>;
+
+/// Fingerprints come from outside and may be counters: one multiplication spreads them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, v: u64) {
+        let x = u128::from(v ^ 0x9e37_79b9_7f4a_7c15) * 0xe703_7ed1_a0b4_28db_u128;
+        self.0 = (x >> 64) as u64 ^ x as u64;
+    }
+}
+
 /// Fingerprints of lines seen lately: two generations, the older one goes when the younger is full.
 #[derive(Debug, Clone, Default)]
 struct Recent {
-    young: HashSet<u64>,
-    old: HashSet<u64>,
+    young: Fingerprints,
+    old: Fingerprints,
     half: usize,
 }
 
@@ -264,7 +282,7 @@ impl LogDetector {
 
     /// State as bytes: version, checksum, content. The same state gives the same bytes.
     pub fn snapshot(&self) -> Vec<u8> {
-        let sorted = |set: &HashSet<u64>| {
+        let sorted = |set: &Fingerprints| {
             let mut v: Vec<u64> = set.iter().copied().collect();
             v.sort_unstable();
             v

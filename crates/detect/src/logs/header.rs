@@ -7,7 +7,7 @@ const LEVELS: &[&str] = &[
     "FATAL", "EMERG", "PANIC", "FAILURE",
 ];
 /// Fields that a header has at most.
-const FIELDS_MAX: usize = 12;
+const FIELDS_MAX: usize = 20;
 
 /// The message of a raw line: what stands after the header, the whole line when there is none.
 pub fn split(line: &str) -> &str {
@@ -41,7 +41,9 @@ fn content_at(line: &[u8]) -> usize {
         return bars(line, bar);
     }
     // The last time among the first fields; some headers carry two.
-    let Some(time) = (0..n.min(8)).rev().find(|i| is_time(field(*i))) else { return 0 };
+    // What follows a component's colon is the message.
+    let named = (0..n.min(8)).find(|i| ends_colon(field(*i))).unwrap_or(n.min(8));
+    let Some(time) = (0..named).rev().find(|i| is_time(field(*i))) else { return 0 };
     let mut at = time + 1;
     let level = (at..n.min(at + 5)).find(|i| {
         let f = field(*i);
@@ -67,18 +69,26 @@ fn content_at(line: &[u8]) -> usize {
         i
     };
     if level.is_some() {
+        let after_level = at;
         at = skip_brackets(at);
-        if ends_colon(field(at)) {
+        let name = field(at);
+        // `Window:`, `a.b.C:`, `[main] c:` name a component; after a bare level `ciod:` belongs to the message.
+        let component = at > after_level || name.contains(&b'.') || name.first().is_some_and(u8::is_ascii_uppercase);
+        if ends_colon(name) && component {
             return begin(at + 1);
         }
-        let name = field(at);
         let dotted = name.contains(&b'.') && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
         if dotted && field(at + 1).first() == Some(&b'[') {
             at = skip_brackets(at + 1);
         }
         return begin(at);
     }
-    // Syslog: host, program[pid]:
+    // Syslog: host, program[pid]: where the program's name may have blanks.
+    if let Some(program) = (at..n.min(at + 4)).find(|i| ends_colon(field(*i)))
+        && (at..=program).any(|i| field(i).contains(&b'['))
+    {
+        return begin(program + 1);
+    }
     if !ends_colon(field(at)) && ends_colon(field(at + 1)) {
         return begin(at + 2);
     }
@@ -117,6 +127,10 @@ fn is_time(field: &[u8]) -> bool {
     if is_number(field) {
         return (10..=19).contains(&digits);
     }
+    // 2026.01.02, and not an address or several.
+    if field.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b',')) {
+        return field.split(|b| *b == b'.').map(<[u8]>::len).eq([4, 2, 2]);
+    }
     let signs = field.iter().filter(|b| matches!(b, b'-' | b':' | b'/' | b'.')).count();
     field.first().is_some_and(u8::is_ascii_digit)
         && digits >= 4
@@ -139,8 +153,14 @@ mod tests {
             ("Jan  2 03:04:05 web1 sshd[123]: session closed", "session closed"),
             ("01-02 03:04:05.678  123  456 D Window: shown", "shown"),
             ("2026-01-02 03:04:05.678 123 INFO a.b.c [req-1 - -] GET", "GET"),
+            ("2026-01-02 03:04:05 9 INFO a.b.c [req-1 b c - - -] GET /", "GET /"),
+            ("- 1700000000 x KERNEL INFO ciod: died", "ciod: died"),
             ("20260102-03:04:05:678|Step|300|went 5", "went 5"),
             ("- 1700000000 2026.01.02 n1 2026-01-02-03.04.05.6 n1 RAS KERNEL INFO parity error", "parity error"),
+            ("Jan  2 03:04:05 web1 Big Word[7]: opened", "opened"),
+            ("Jan  2 03:04:05 web1 kernel[0]: ARPT: 620701.011328: System Sleep", "ARPT: 620701.011328: System Sleep"),
+            ("2026-01-02 03:04:05 10.0.0.1 \"GET /\" 200", "10.0.0.1 \"GET /\" 200"),
+            ("2026-01-02 03:04:05 9 INFO a.b [-] 10.0.0.1,10.0.0.2 x", "10.0.0.1,10.0.0.2 x"),
             ("no header here", "no header here"),
             ("1234 lines", "1234 lines"),
             ("", ""),

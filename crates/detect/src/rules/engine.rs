@@ -172,7 +172,15 @@ impl RuleEngine {
                 by_metric.entry(selector.metric.clone()).or_default().push((r, s));
             }
         }
-        Self { config, rules, by_metric, tenants: BTreeMap::new(), stats: RuleStats::default(), touched: Vec::new(), fed: Vec::new() }
+        Self {
+            config,
+            rules,
+            by_metric,
+            tenants: BTreeMap::new(),
+            stats: RuleStats::default(),
+            touched: Vec::new(),
+            fed: Vec::new(),
+        }
     }
 
     /// The rules, in the order of their files.

@@ -81,6 +81,9 @@ pub(super) struct Verdict {
     pub(super) absent_secs: Option<f64>,
 }
 
+/// A number from the samples of one series within the window.
+type PerSeries<'f> = dyn Fn(&[(i64, f64)], SeriesKind) -> Option<f64> + 'f;
+
 struct Asking<'a, F> {
     at: i64,
     found: F,
@@ -162,7 +165,7 @@ impl<'a, I: Iterator<Item = Found<'a>>, F: Fn(usize) -> I> Asking<'a, F> {
         let after = self.at.saturating_sub(window_ns);
         let series = || (self.found)(selector).map(|(s, kind)| (s.within(after, self.at), s, kind));
         let all = || series().flat_map(|(rows, _, _)| rows.map(|r| r.1));
-        let per_series = |f: &dyn Fn(&[(i64, f64)], SeriesKind) -> Option<f64>| {
+        let per_series = |f: &PerSeries<'_>| {
             let mut sum = None;
             let mut rows = Vec::new();
             for (within, _, kind) in series() {
