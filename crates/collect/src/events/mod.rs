@@ -29,7 +29,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use nightshift_health::{BySource, BySourceAndReason, Reporter, SelfMetrics};
+use nightshift_health::{BySourceAndReason, Reporter, SelfMetrics};
 use nightshift_model::{Clock, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,10 +105,11 @@ impl DoorState {
         match result {
             Ok(()) => Ok(total),
             Err(error) => {
-                if matches!(error, crate::SinkError::Busy { .. }) {
-                    self.metrics.backpressure.get_or_create(&BySource { source: self.name.clone().into() }).inc();
+                // The sink has counted it.
+                match &error {
+                    crate::SinkError::Busy { .. } => self.health.degraded("clients wait: the bus is full"),
+                    crate::SinkError::Bus(_) => self.health.unhealthy("cannot publish to the bus"),
                 }
-                self.health.unhealthy(format!("not taken: {error}"));
                 Err(error.into())
             }
         }
