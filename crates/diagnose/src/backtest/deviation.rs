@@ -70,6 +70,10 @@ const SIGMA_MIN: f64 = 3.0;
 const SIGMA_HALF: f64 = 8.0;
 /// Least normal values for quartiles to mean anything.
 const NORMAL_MIN: usize = 8;
+/// Least standard deviation as a share of the median, so that a series that never moved does not make every change
+/// infinite; a share of work that succeeds moves in smaller steps than anything else.
+const FLOOR: f64 = 0.02;
+const SHARE_FLOOR: f64 = 0.004;
 /// Weight of symptoms of another kind than the alert's.
 const OTHER_KIND: f64 = 0.6;
 /// Seconds before the alert from which rows count: one row of the coarsest data in use.
@@ -97,7 +101,8 @@ pub(super) fn deviations(metrics: &Frame, normal: &Frame, alert_at: f64) -> Vec<
         if base.len() < 2 || during.is_empty() {
             continue;
         }
-        let (median, spread) = centre_and_spread(base);
+        let share = matches!(reading.map(|r| r.family), Some(SignalFamily::ErrorRatio | SignalFamily::Availability));
+        let (median, spread) = centre_and_spread(base, if share { SHARE_FLOOR } else { FLOOR });
         let mut worst: Option<(f64, f64, f64)> = None;
         let mut onset = None;
         for (at, value) in &during {
@@ -142,7 +147,7 @@ pub(super) fn deviations(metrics: &Frame, normal: &Frame, alert_at: f64) -> Vec<
 
 /// Median, and the quartile distance as a standard deviation (1.349 of them for a normal distribution), with a floor
 /// so that a series that never moved does not make every change infinite.
-fn centre_and_spread(mut values: Vec<f64>) -> (f64, f64) {
+fn centre_and_spread(mut values: Vec<f64>, floor: f64) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |q: f64| {
         let place = q * (values.len() - 1) as f64;
@@ -152,7 +157,7 @@ fn centre_and_spread(mut values: Vec<f64>) -> (f64, f64) {
     let (q1, median, q3) = (at(0.25), at(0.5), at(0.75));
     let tails = (at(0.99) - at(0.01)) / 4.65;
     let spread = ((q3 - q1) / 1.349).max(tails);
-    (median, spread.max(median.abs() * 0.02).max(1e-6))
+    (median, spread.max(median.abs() * floor).max(1e-6))
 }
 
 impl Deviation {
@@ -194,11 +199,11 @@ mod tests {
 
     #[test]
     fn a_flat_series_has_a_floor_and_quartiles_do_not_move_with_one_spike() {
-        assert!(centre_and_spread(vec![5.0; 20]).1 >= 0.1);
+        assert!(centre_and_spread(vec![5.0; 20], FLOOR).1 >= 0.1);
         let mut values: Vec<f64> = (0..1_000).map(|i| f64::from(i % 10)).collect();
-        let calm = centre_and_spread(values.clone());
+        let calm = centre_and_spread(values.clone(), FLOOR);
         values.push(1e9);
-        let (median, spread) = centre_and_spread(values);
+        let (median, spread) = centre_and_spread(values, FLOOR);
         assert!((median - calm.0).abs() < 0.6 && (spread - calm.1).abs() < 0.2, "{median} {spread} {calm:?}");
     }
 

@@ -53,6 +53,8 @@ pub struct Ranked {
 
 /// Services below this place are ordered by nothing but their deviation: they only fill the list.
 const FILL_SCORE: f64 = -20.0;
+/// How far a cause may lie below the alert.
+const HOPS_MAX: u32 = 16;
 /// Symptoms of one service that are looked at, the loudest first.
 const SYMPTOMS_PER_SERVICE_MAX: usize = 12;
 
@@ -90,6 +92,13 @@ pub fn rank_case(case: &Case) -> Vec<Ranked> {
     symptoms.extend(lines::log_symptoms(&case.logs, &case.normal_logs));
     symptoms.extend(lines::span_symptoms(&case.spans, &case.normal_spans));
     symptoms.retain(|s| !is_pseudo(&s.entity.name()));
+    // Grouping, as in production: what the alerting service does not need, however far, is another matter.
+    if let Some(alerting) = case.alert_service.as_deref().map(entity) {
+        let needs = topology.down(&alerting, HOPS_MAX);
+        if !needs.is_empty() {
+            symptoms.retain(|s| s.entity == alerting || needs.contains_key(&s.entity));
+        }
+    }
 
     let config = RankConfig { candidates_max: 200, hypotheses_max: 20, ..RankConfig::default() };
     let hypotheses = rank::rank_all(&config, &symptoms, &[], &topology);

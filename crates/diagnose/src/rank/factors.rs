@@ -307,7 +307,9 @@ impl<'a> Scene<'a> {
         if onset.is_some() {
             let ill: Vec<&EntityId> = callers.keys().filter(|id| *id != entity && follows(id)).collect();
             let n = ill.len();
-            let odds = w::CALLERS_ILL * (1.0 - 0.5_f64.powi(i32::try_from(n).unwrap_or(i32::MAX)));
+            // What is hardly ill itself explains little of how ill others are.
+            let own = self.ill.get(entity).map_or(0.0, |i| (i.score / 0.6).min(1.0));
+            let odds = own * w::CALLERS_ILL * (1.0 - 0.5_f64.powi(i32::try_from(n).unwrap_or(i32::MAX)));
             let mut cited: Vec<Evidence> = ill.iter().take(2).map(|id| self.edge(id, entity)).collect();
             cited.extend(ill.iter().filter_map(|id| self.ill.get(*id)?.worst()).map(Symptom::as_evidence));
             b.add("dependency", odds, format!("{n} ill entities depend on it"), cited);
@@ -315,7 +317,12 @@ impl<'a> Scene<'a> {
             let alike: Vec<Evidence> =
                 ill.iter().filter_map(|id| self.ill.get(*id)?.of(fault).next()).map(Symptom::as_evidence).collect();
             if fault != FaultClass::Unknown {
-                b.add("likeness", w::LIKENESS, format!("{} of them show {} too", alike.len(), fault.slug()), alike);
+                b.add(
+                    "likeness",
+                    own * w::LIKENESS,
+                    format!("{} of them show {} too", alike.len(), fault.slug()),
+                    alike,
+                );
             }
         }
         let Some(onset) = onset else { return };

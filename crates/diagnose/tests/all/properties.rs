@@ -116,7 +116,7 @@ fn play(moves: &[Move], cuts: impl Fn(usize) -> bool) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// Symptoms that begin within the window may arrive in any order: the same ones end up together.
     #[test]
