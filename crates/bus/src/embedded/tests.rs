@@ -322,6 +322,26 @@ async fn a_running_consumer_that_lags_too_far_holds_publishers_back() {
 }
 
 #[tokio::test]
+async fn what_waits_for_the_disk_is_bounded() {
+    let rig = Rig::new(EmbeddedConfig { max_pending_bytes: 4096, ..EmbeddedConfig::default() });
+    let bus = rig.open(1).await;
+    let topic = bus.inner.topic("t").unwrap();
+    let body = Bytes::from(vec![0; 960]);
+    let submit = || topic.submit(vec![Prepared { partition: 0, crc: crc32c::crc32c(&body), bytes: body.clone() }]);
+    let waiting: Vec<_> = {
+        let _stuck_disk = topic.log.writer.lock();
+        let waiting = (0..4).map(|_| submit().unwrap()).collect();
+        assert!(matches!(submit(), Err(BusError::Backpressure { .. })));
+        waiting
+    };
+    for answer in waiting {
+        answer.await.unwrap().unwrap();
+    }
+    submit().unwrap().await.unwrap().unwrap();
+    assert_eq!(all(&bus, 0).await.len(), 5);
+}
+
+#[tokio::test]
 async fn a_large_publish_is_refused_by_size_not_told_to_wait() {
     let rig = Rig::new(EmbeddedConfig { max_pending_bytes: 4096, ..EmbeddedConfig::default() });
     let bus = rig.open(1).await;
