@@ -282,7 +282,7 @@ impl Engine {
                 found.push((link, w.clone()));
             }
         }
-        found.sort_by(|a, b| (a.0, a.1.onset, a.1.id).cmp(&(b.0, b.1.onset, b.1.id)));
+        found.sort_by_key(|(link, w)| (*link, w.onset, w.id));
         for (link, w) in found.into_iter().take(room) {
             self.waiting.remove(&w.id);
             self.join(number, w, link.as_str(), topology, now);
