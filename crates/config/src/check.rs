@@ -288,8 +288,9 @@ impl<'s> Walker<'s> {
                 return true;
             }
             let hint = nearest(text, names.iter().copied()).map(|n| format!("did you mean `{n}`?"));
+            let hint = hint.unwrap_or_else(|| "write one of these".into());
             let message = format!("{} is not {}", quoted(text), list(names));
-            return self.error(origin, message, hint.unwrap_or_default());
+            return self.error(origin, message, hint);
         }
         let (least, most) = shape.length;
         let n = text.chars().count() as u64;
@@ -367,7 +368,8 @@ impl<'s> Walker<'s> {
             };
             let Some((_, variant)) = tagged.variants.iter().find(|(n, _)| *n == name) else {
                 self.path.push(Step::Key(tagged.tag.to_owned()));
-                let hint = nearest(name, names()).map(|n| format!("did you mean `{n}`?")).unwrap_or_default();
+                let near = nearest(name, names()).map(|n| format!("did you mean `{n}`?"));
+                let hint = near.unwrap_or_else(|| "write one of these".into());
                 let message = format!("{} is not {}", entry.value.shown(), list(names()));
                 self.error(&entry.origin, message, hint);
                 self.path.pop();

@@ -95,6 +95,8 @@ pub(crate) fn in_unit(key: &str, text: &str) -> Option<String> {
         ("seconds", n * ms(&unit)? / 1e3)
     } else if key.ends_with("_ms") {
         ("milliseconds", n * ms(&unit)?)
+    } else if key == "days" || key.ends_with("_days") {
+        ("days", n * ms(&unit)? / 86_400e3)
     } else if key.ends_with("_bytes") || key.ends_with("_bytes_max") {
         ("bytes", n * bytes(&unit)?)
     } else {
@@ -150,6 +152,7 @@ mod tests {
             ("interval_secs", "5m", Some("write it in seconds: 300")),
             ("timeout_ms", "2s", Some("write it in milliseconds: 2000")),
             ("body_bytes_max", "16MiB", Some("write it in bytes: 16777216")),
+            ("days", "30d", Some("write it in days: 30")),
             ("points", "30", Some("write 30 without quotes")),
             ("points", "5m", None),
             ("interval_secs", "soon", None),
