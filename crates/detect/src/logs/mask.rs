@@ -164,6 +164,11 @@ impl Masker {
                 continue;
             }
             let text = &line[start..i];
+            // A function's name, `init_2()`: its digits are no parameter.
+            if flags & (SLASH | COLON) == 0 && line[i..].starts_with(b"()") && is(text[0], ALPHA) {
+                row_words = 0;
+                continue;
+            }
             // A request line's target and protocol version are one parameter.
             if from >= 2 && buf[from - 2] == WILD && buf[from - 1] == b' ' && text.starts_with(b"HTTP/") {
                 o = from - 1;
@@ -325,6 +330,8 @@ fn word(text: &[u8], flags: u8, buf: &mut [u8], mut o: usize) -> usize {
         if flags & COLON != 0
             && let Some(colon) = body.iter().position(|b| *b == b':')
             && colon > 0
+            // Neither a drive, `C:\x`, nor a scheme.
+            && body.get(colon + 1) != Some(&b'\\')
             && body[..colon].iter().all(|b| is(*b, ALPHA) || *b == b'_')
             && !body[colon..].starts_with(b"://")
             && body.len() > colon + 1
@@ -378,6 +385,7 @@ fn is_path(body: &[u8]) -> bool {
         return false;
     }
     (is(body[0], SLASH) && body.len() > 1)
+        || (body.len() > 3 && body[1] == b':' && body[2] == b'\\')
         || slashes >= 3
         || body.iter().any(|b| is(*b, DIGIT))
         || body.windows(2).any(|w| (is(w[0], SLASH) && w[1] == b'.') || (w[0] == b'.' && is(w[1], SLASH)))
@@ -404,6 +412,15 @@ fn part(text: &[u8], buf: &mut [u8], mut o: usize) -> usize {
     }
     let begin = o;
     let mut i = 0;
+    // v1.2.3
+    if matches!(text[0], b'v' | b'V')
+        && text[1..].contains(&b'.')
+        && text[1..].iter().all(|b| is(*b, DIGIT) || *b == b'.')
+    {
+        buf[o] = text[0];
+        buf[o + 1] = WILD;
+        return o + 2;
+    }
     // What the chunk before the last dot was: wild dots on through dots, `core.4900` keeps its name.
     let mut wild_before = false;
     let mut dots = 0;
@@ -531,6 +548,8 @@ mod tests {
             ("blk_-1608999687919862906 ok", "<*> ok"),
             ("  two   blanks\t\there ", "two blanks here"),
             ("forged \u{1} byte", "forged byte"),
+            ("jk2_init() of x_1(2)", "jk2_init() of <*>(<*>)"),
+            ("release v6.1.76 in C:\\Windows\\x86\\a.dll.", "release v<*> in <*>."),
             ("ends: 5.", "ends: <*>."),
             ("für 7 Äpfel", "für <*> Äpfel"),
             ("a=", "a="),
