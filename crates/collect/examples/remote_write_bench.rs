@@ -90,7 +90,11 @@ fn main() {
     let mut hot = spent.split_off(1);
     hot.sort_by(f64::total_cmp);
     let stats = ingest.stats();
-    println!("labels: {} bytes a series; body: {:.1} bytes a sample", series_labels(7).len(), bytes as f64 / n_series as f64);
+    println!(
+        "labels: {} bytes a series; body: {:.1} bytes a sample",
+        series_labels(7).len(),
+        bytes as f64 / n_series as f64
+    );
     println!("hot: median {:.0}, best {:.0} ns/sample over {} rounds", hot[hot.len() / 2], hot[0], hot.len());
     println!(
         "{samples} samples; {} series, {} entities, {:.1} bytes a series in the cache",

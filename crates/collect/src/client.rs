@@ -148,9 +148,7 @@ impl Client {
             }
             Ok(status)
         };
-        tokio::time::timeout(self.timeout, exchange)
-            .await
-            .map_err(|_| FetchError::Timeout(self.timeout.as_millis()))?
+        tokio::time::timeout(self.timeout, exchange).await.map_err(|_| FetchError::Timeout(self.timeout.as_millis()))?
     }
 }
 

@@ -74,7 +74,9 @@ mod tests {
 
     #[test]
     fn empty_and_broken_histograms_have_none() {
-        for positive in [&[][..], &[(1, 0.0)], &[(1, f64::NAN)], &[(1, f64::INFINITY)], &[(1, -4.0)], &[(i32::MAX, 1.0)]] {
+        for positive in
+            [&[][..], &[(1, 0.0)], &[(1, f64::NAN)], &[(1, f64::INFINITY)], &[(1, -4.0)], &[(i32::MAX, 1.0)]]
+        {
             let h = Exponential { scale: 0, zero: 0.0, positive, negative: &[] };
             assert_eq!(h.quantile(0.5), None, "{positive:?}");
         }

@@ -99,6 +99,18 @@ pub enum BodyError {
     },
 }
 
+impl BodyError {
+    /// The reason it is counted under.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::Slow => "too_slow",
+            Self::Broken => "body_broken",
+            Self::Busy { .. } => "busy",
+        }
+    }
+}
+
 fn retry_after_secs(retry_after: Duration) -> u64 {
     retry_after.as_millis().div_ceil(1_000).clamp(1, 600) as u64
 }

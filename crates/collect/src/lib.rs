@@ -13,9 +13,9 @@ pub mod client;
 #[cfg(test)]
 mod corpus;
 mod deliver;
+mod doors;
 pub mod events;
 pub mod exec;
-mod doors;
 mod expo;
 pub mod files;
 pub mod host;

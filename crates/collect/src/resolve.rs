@@ -133,10 +133,27 @@ impl Names for [(&str, &str)] {
 /// (a scrape, a query) put it with the resource.
 pub fn names_entity(label: &str) -> bool {
     const TELLING: &[&str] = &[
-        "cluster", "namespace", "pod", "deployment", "statefulset", "daemonset", "cronjob", "job_name", "replicaset",
-        "service", "app", "nodename", "node", "instance", "job", "team", "owner", "environment",
+        "cluster",
+        "namespace",
+        "pod",
+        "deployment",
+        "statefulset",
+        "daemonset",
+        "cronjob",
+        "job_name",
+        "replicaset",
+        "service",
+        "app",
+        "nodename",
+        "node",
+        "instance",
+        "job",
+        "team",
+        "owner",
+        "environment",
     ];
-    const PREFIXES: &[&str] = &["k8s.", "k8s_", "kubernetes_", "service.", "service_", "host.", "host_", "app.kubernetes.io/"];
+    const PREFIXES: &[&str] =
+        &["k8s.", "k8s_", "kubernetes_", "service.", "service_", "host.", "host_", "app.kubernetes.io/"];
     TELLING.contains(&label)
         || PREFIXES.iter().any(|p| label.starts_with(p))
         || label.starts_with("deployment.environment")

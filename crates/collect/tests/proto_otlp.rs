@@ -1,5 +1,7 @@
 //! OTLP through both of its doors, over real connections.
 
+#![expect(clippy::unwrap_used, reason = "a failure of the set-up fails the test")]
+
 use nightshift_collect::Source;
 use nightshift_collect::http::HttpLimits;
 use nightshift_collect::otlp::{OtlpConfig, OtlpSource};
@@ -86,7 +88,9 @@ fn metrics(name: &str) -> ExportMetricsServiceRequest {
     let data = Some(metric::Data::Gauge(Gauge { data_points: vec![point] }));
     let metrics = vec![Metric { name: name.into(), data, ..Metric::default() }];
     let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
-    ExportMetricsServiceRequest { resource_metrics: vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }] }
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }],
+    }
 }
 
 fn logs() -> ExportLogsServiceRequest {
@@ -112,7 +116,9 @@ fn traces() -> ExportTraceServiceRequest {
 #[tokio::test]
 async fn all_signals_come_in_by_grpc_in_every_compression() {
     let door = open().await;
-    for (i, compression) in [None, Some(CompressionEncoding::Gzip), Some(CompressionEncoding::Zstd)].into_iter().enumerate() {
+    for (i, compression) in
+        [None, Some(CompressionEncoding::Gzip), Some(CompressionEncoding::Zstd)].into_iter().enumerate()
+    {
         let mut client = MetricsServiceClient::new(door.channel().await);
         if let Some(compression) = compression {
             client = client.send_compressed(compression).accept_compressed(compression);
@@ -177,11 +183,15 @@ async fn http_takes_both_spellings_and_every_compression() {
     }
     let headers = [("content-type", protobuf)];
     assert_eq!(door.post("/v1/logs", &headers, logs().encode_to_vec()).await.0, 200);
-    let (status, answer) = door.post("/v1/traces", &[("content-type", json)], serde_json::to_vec(&traces()).unwrap()).await;
+    let (status, answer) =
+        door.post("/v1/traces", &[("content-type", json)], serde_json::to_vec(&traces()).unwrap()).await;
     let text = String::from_utf8(answer).unwrap();
     assert!(status == 200 && text.contains("rejectedSpans") && text.contains('1'), "{text}");
     door.close().await;
 }
+
+/// Headers, body, status of the answer.
+type Refusal<'a> = (Vec<(&'a str, &'a str)>, Vec<u8>, u16);
 
 /// Each bad request with the answer it gets.
 #[tokio::test]
@@ -189,7 +199,7 @@ async fn http_refuses_with_a_status() {
     let door = open().await;
     let protobuf = ("content-type", "application/x-protobuf");
     let bomb = zstd::encode_all(&vec![0u8; 10 << 20][..], 3).unwrap();
-    let rows: Vec<(Vec<(&str, &str)>, Vec<u8>, u16)> = vec![
+    let rows: Vec<Refusal<'_>> = vec![
         (vec![], vec![], 415),
         (vec![("content-type", "text/plain")], vec![], 415),
         (vec![protobuf, ("content-encoding", "br")], vec![], 415),

@@ -1,5 +1,7 @@
 //! The sources that ask: scrape and PromQL, against a real HTTP server.
 
+#![expect(clippy::unwrap_used, reason = "a failure of the set-up fails the test")]
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -17,10 +19,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// Status, content type, body.
+type Reply = (u16, &'static str, String);
+
 /// A server that gives the next answer of a list, the last one for ever.
 #[derive(Clone, Default)]
 struct Answers {
-    list: Arc<Mutex<Vec<(u16, &'static str, String)>>>,
+    list: Arc<Mutex<Vec<Reply>>>,
     asked: Arc<Mutex<Vec<(HeaderMap, String)>>>,
     calls: Arc<AtomicU64>,
 }
@@ -144,7 +149,9 @@ async fn a_redirect_is_not_followed_and_a_dead_target_does_not_hide_a_live_one()
     };
     settings.static_targets.push(redirected);
     let running = start(ScrapeSource::new("s", settings, Credentials::None), &test);
-    let ups = |r: &nightshift_collect::testkit::Recorded, v| r.metrics.iter().filter(|p| p.name == "up" && p.value == v).count();
+    let ups = |r: &nightshift_collect::testkit::Recorded, v| {
+        r.metrics.iter().filter(|p| p.name == "up" && p.value == v).count()
+    };
     test.sink.wait_until(|r| ups(r, 1.0) >= 1 && ups(r, 0.0) >= 2).await;
     let detail = health_becomes(&test, Health::Degraded).await;
     assert!(detail.contains("of 3 targets up"), "{detail}");
@@ -188,12 +195,20 @@ async fn scrapes_pause_while_the_bus_is_full_and_lose_nothing() {
 }
 
 fn vector(value: &str) -> String {
-    format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"instance":"db1:9100","x":"y"}},"value":[1767225600,"{value}"]}}]}}}}"#)
+    format!(
+        r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"instance":"db1:9100","x":"y"}},"value":[1767225600,"{value}"]}}]}}}}"#
+    )
 }
 
 fn promql_of(address: SocketAddr, queries: &[&str]) -> PromqlConfig {
-    let queries = queries.iter().map(|n| Query { name: (*n).to_owned(), expr: format!("sum({n})"), ..Query::default() });
-    PromqlConfig { url: format!("http://{address}"), queries: queries.collect(), interval_secs: 1, ..PromqlConfig::default() }
+    let queries =
+        queries.iter().map(|n| Query { name: (*n).to_owned(), expr: format!("sum({n})"), ..Query::default() });
+    PromqlConfig {
+        url: format!("http://{address}"),
+        queries: queries.collect(),
+        interval_secs: 1,
+        ..PromqlConfig::default()
+    }
 }
 
 const JSON: &str = "application/json";
@@ -218,7 +233,8 @@ async fn a_query_becomes_series_and_does_not_show_in_the_url() {
 #[tokio::test]
 async fn what_is_missing_or_partial_is_shown_as_such() {
     let empty = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
-    let partial = r#"{"status":"success","warnings":["store a did not answer"],"data":{"resultType":"vector","result":[]}}"#;
+    let partial =
+        r#"{"status":"success","warnings":["store a did not answer"],"data":{"resultType":"vector","result":[]}}"#;
     let refused = r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#;
     for (status, text, health, why) in [
         (200, empty, Health::Degraded, "no data"),
@@ -230,7 +246,8 @@ async fn what_is_missing_or_partial_is_shown_as_such() {
     ] {
         let (address, _) = server(&[(status, JSON, text)]).await;
         let test = TestContext::new("p");
-        let source = PromqlSource::new("p", promql_of(address, &["errors"]), Credentials::Bearer(Secret::new("hunter2")));
+        let source =
+            PromqlSource::new("p", promql_of(address, &["errors"]), Credentials::Bearer(Secret::new("hunter2")));
         let running = start(source, &test);
         let detail = health_becomes(&test, health).await;
         assert!(detail.contains(why) && !detail.contains("hunter2"), "want `{why}`, got {detail}");

@@ -1,5 +1,7 @@
 //! Remote write through its door, over a real connection.
 
+#![expect(clippy::unwrap_used, reason = "a failure of the set-up fails the test")]
+
 use nightshift_collect::http::{Gate, HttpLimits, serve};
 use nightshift_collect::remote_write::{RemoteWriteConfig, RemoteWriteState};
 use nightshift_collect::testkit::{RecordingBus, START, TestContext, ingest};
@@ -21,11 +23,8 @@ struct Door {
 async fn open() -> Door {
     let bus = RecordingBus::new();
     let test = TestContext::new("remote_write");
-    let settings = RemoteWriteConfig {
-        body_bytes_max: 100_000,
-        decompressed_bytes_max: 200_000,
-        ..RemoteWriteConfig::default()
-    };
+    let settings =
+        RemoteWriteConfig { body_bytes_max: 100_000, decompressed_bytes_max: 200_000, ..RemoteWriteConfig::default() };
     let limits = HttpLimits::default();
     let state = RemoteWriteState {
         ingest: ingest(bus.clone()),
@@ -83,7 +82,8 @@ impl Door {
 
 const V1: &str =
     "content-type: application/x-protobuf\r\ncontent-encoding: snappy\r\nx-prometheus-remote-write-version: 0.1.0\r\n";
-const V2: &str = "content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\ncontent-encoding: snappy\r\n";
+const V2: &str =
+    "content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\ncontent-encoding: snappy\r\n";
 
 /// Every answer of the protocol.
 #[tokio::test]

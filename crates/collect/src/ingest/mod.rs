@@ -24,7 +24,7 @@ use crate::resolve::{ResolveConfig, Resolver};
 use batches::{Batches, Filled};
 use bytes::Bytes;
 use nightshift_bus::{Bus, BusError, Outgoing};
-use nightshift_health::{BySource, SelfMetrics};
+use nightshift_health::{BySource, BySourceAndReason, SelfMetrics};
 use nightshift_model::batch::SeriesKind;
 use nightshift_model::{Clock, Envelope, EnvelopeId, Observation, Routing, Timestamp, topics};
 use parking_lot::{Mutex, RwLock};
@@ -135,7 +135,7 @@ pub struct Ingest {
     dedup: dedup::Dedup,
     kinds: RwLock<HashMap<String, SeriesKind>>,
     clocks: Mutex<BTreeMap<String, SourceClock>>,
-    pool: Mutex<Vec<Box<Scratch>>>,
+    pool: Mutex<Vec<Scratch>>,
     upkeep: Mutex<Upkeep>,
     calls: std::sync::atomic::AtomicU64,
 }
@@ -202,11 +202,11 @@ impl Ingest {
         self.kinds.read().get(metric).copied().unwrap_or_else(|| SeriesKind::from_metric_name(metric))
     }
 
-    fn take_scratch(&self) -> Box<Scratch> {
+    fn take_scratch(&self) -> Scratch {
         self.pool.lock().pop().unwrap_or_default()
     }
 
-    fn give_back(&self, mut scratch: Box<Scratch>) {
+    fn give_back(&self, mut scratch: Scratch) {
         scratch.batches.clear();
         // A single huge request must not keep its memory for good.
         if scratch.body.capacity() > 8 << 20 {
@@ -283,6 +283,12 @@ impl Ingest {
                 None
             }
         }
+    }
+
+    /// Counts a request of which nothing was taken; how many samples it held is not known.
+    pub(crate) fn refused(&self, source: &str, reason: &'static str) {
+        let labels = BySourceAndReason { source: source.to_owned().into(), reason: reason.into() };
+        self.metrics.samples_rejected.get_or_create(&labels).inc();
     }
 
     async fn publish(&self, source: &str, topic: topics::Topic, records: Vec<Outgoing>) -> Result<(), SinkError> {

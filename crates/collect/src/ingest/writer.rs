@@ -33,7 +33,7 @@ pub(crate) struct Writer<'a> {
     origin: &'a Origin,
     seed: u64,
     /// `None` only while it is dropped.
-    scratch: Option<Box<Scratch>>,
+    scratch: Option<Scratch>,
     rule: TimeRule,
     now: Timestamp,
     newest: Timestamp,
@@ -71,7 +71,7 @@ impl<'a> Writer<'a> {
 
     /// Borrows the buffers for labels and samples; give them back with [`Self::put_parts`].
     pub(crate) fn take_parts(&mut self) -> (Vec<u8>, Vec<(Timestamp, f64)>) {
-        let parts = |s: &mut Box<Scratch>| (std::mem::take(&mut s.labels), std::mem::take(&mut s.samples));
+        let parts = |s: &mut Scratch| (std::mem::take(&mut s.labels), std::mem::take(&mut s.samples));
         self.scratch.as_mut().map(parts).unwrap_or_default()
     }
 

@@ -52,6 +52,7 @@ async fn guard(State(state): State<OtlpState>, peer: Peer, request: Request, nex
     let held: HeldBody = match state.gate.read(body, state.body_bytes_max).await {
         Ok(held) => held,
         Err(e) => {
+            state.refused(e.reason());
             tracing::debug!(error = %e, peer = ?peer.0, "refused an OTLP call");
             return body_status(&e).into_http::<Body>().into_response();
         }

@@ -44,6 +44,16 @@ enum Refused {
 }
 
 impl Refused {
+    /// The reason it is counted under; what a sink refuses it counts itself.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Body(e) => Some(e.reason()),
+            Self::Decode(DecodeError::TooLarge { .. }) => Some("too_large"),
+            Self::ContentType | Self::Encoding | Self::Decode(_) => Some("bad_message"),
+            Self::Sink(_) => None,
+        }
+    }
+
     fn answer(self, format: Format) -> Response {
         let (status, message) = match &self {
             Self::ContentType => (
@@ -103,6 +113,7 @@ where
 {
     let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or("?"));
     let Some(format) = Format::parse(text(header::CONTENT_TYPE)) else {
+        state.refused("bad_message");
         return Refused::ContentType.answer(Format::Json);
     };
     let done = async {
@@ -119,7 +130,12 @@ where
         Ok(outcome) => {
             ([(header::CONTENT_TYPE, format.media_type())], encode(&answer(outcome), format)).into_response()
         }
-        Err(refused) => refused.answer(format),
+        Err(refused) => {
+            if let Some(reason) = refused.reason() {
+                state.refused(reason);
+            }
+            refused.answer(format)
+        }
     }
 }
 

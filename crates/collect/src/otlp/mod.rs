@@ -23,7 +23,7 @@ pub use source::{OtlpConfig, OtlpSource};
 
 use crate::http::Gate;
 use crate::{Accepted, Sink, SinkError, SourceContext};
-use nightshift_health::Reporter;
+use nightshift_health::{BySourceAndReason, Reporter, SelfMetrics};
 use nightshift_model::Clock;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -42,6 +42,7 @@ pub struct OtlpState {
     sink: Arc<dyn Sink>,
     clock: Arc<dyn Clock>,
     health: Reporter,
+    counters: SelfMetrics,
     gate: Gate,
     body_bytes_max: usize,
     decompressed_bytes_max: usize,
@@ -67,6 +68,12 @@ impl Outcome {
 }
 
 impl OtlpState {
+    /// Counts a request of which nothing was taken; how many items it held is not known.
+    fn refused(&self, reason: &'static str) {
+        let labels = BySourceAndReason { source: self.name.to_string().into(), reason: reason.into() };
+        self.counters.samples_rejected.get_or_create(&labels).inc();
+    }
+
     /// For a source of this name.
     pub fn new(name: &str, settings: &OtlpConfig, context: &SourceContext) -> Self {
         Self {
@@ -74,6 +81,7 @@ impl OtlpState {
             sink: context.sink.clone(),
             clock: context.clock.clone(),
             health: context.health.clone(),
+            counters: context.metrics.clone(),
             gate: Gate::new(&settings.http),
             body_bytes_max: settings.body_bytes_max,
             decompressed_bytes_max: settings.decompressed_bytes_max,

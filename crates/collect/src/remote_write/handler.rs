@@ -53,17 +53,24 @@ pub struct RemoteWriteState {
 
 /// `POST /api/v1/write`.
 pub fn router(state: RemoteWriteState) -> Router {
+    state.health.healthy("waiting for the first request");
     Router::new().route("/api/v1/write", post(receive)).with_state(state)
 }
 
 async fn receive(State(state): State<RemoteWriteState>, peer: Peer, headers: HeaderMap, body: Body) -> Response {
     let version = match version_of(&headers) {
         Ok(version) => version,
-        Err(why) => return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, why),
+        Err(why) => {
+            state.ingest.refused(&state.settings.name, "bad_message");
+            return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+        }
     };
     let body = match state.gate.read(body, state.settings.body_bytes_max).await {
         Ok(body) => body,
-        Err(e) => return e.into_response(),
+        Err(e) => {
+            state.ingest.refused(&state.settings.name, e.reason());
+            return e.into_response();
+        }
     };
     let origin = peer.0.map_or(Origin::OWN, |address| Origin::peer(address.ip()));
     let limit = state.settings.decompressed_bytes_max;
@@ -118,7 +125,11 @@ fn report(state: &RemoteWriteState, result: &Result<Written, WriteError>) {
             tracing::warn!(error = %e, "failed to publish samples of remote write");
             state.health.unhealthy("cannot publish to the bus");
         }
-        Err(e) => state.health.degraded(format!("a client sent what is no remote write request: {e}")),
+        Err(e) => {
+            let too_large = matches!(e, WriteError::Snappy(super::SnappyError::TooLarge { .. }));
+            state.ingest.refused(&state.settings.name, if too_large { "too_large" } else { "bad_message" });
+            state.health.degraded(format!("a client sent what is no remote write request: {e}"));
+        }
     }
 }
 

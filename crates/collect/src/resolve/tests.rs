@@ -58,7 +58,10 @@ fn records_resolve_to_one_entity() {
         ),
         (&[("k8s.node.name", "n1")], "local/node/-/n1"),
         // A probe is about what it probes.
-        (&[("instance", "https://a.example/health"), ("job", "blackbox")], "local/other/-/https:%2F%2Fa.example%2Fhealth"),
+        (
+            &[("instance", "https://a.example/health"), ("job", "blackbox")],
+            "local/other/-/https:%2F%2Fa.example%2Fhealth",
+        ),
         (&[("le", "0.5")], "nothing"),
         (&[("instance", "")], "nothing"),
     ];
@@ -76,7 +79,12 @@ fn loopback_is_the_host_of_the_reporting_agent() {
     check(&r, &far, &[("host.name", "localhost")], "local/host/-/10.9.9.9");
     check(&r, &far, &[("instance", "db1:9100")], "local/host/-/db1");
     // Its own address, and the address under which a peer is known.
-    check(&r, &Origin::peer("10.0.0.7".parse().unwrap()), &[("instance", "localhost")], "local/host/-/web1.example.com");
+    check(
+        &r,
+        &Origin::peer("10.0.0.7".parse().unwrap()),
+        &[("instance", "localhost")],
+        "local/host/-/web1.example.com",
+    );
     assert!(r.learn("instance=10.9.9.9", &EntityId::new("local", "host", "", "db9")));
     check(&r, &far, &[("instance", "localhost:9100")], "local/host/-/db9");
     assert_eq!(Origin::peer("::ffff:127.0.0.1".parse().unwrap()), Origin::OWN);
@@ -114,7 +122,8 @@ fn context_comes_from_the_record_the_defaults_and_the_overrides() {
         ..ResolveConfig::default()
     };
     let r = Resolver::new(settings, "h", &[]);
-    let record = [("service.name", "cart"), ("service.namespace", "shop"), ("service.version", "1.2"), ("host.name", "db1")];
+    let record =
+        [("service.name", "cart"), ("service.namespace", "shop"), ("service.version", "1.2"), ("host.name", "db1")];
     let got = r.resolve(&record[..], &Origin::OWN).unwrap();
     assert_eq!((got.meta.service.as_str(), got.meta.version.as_str()), ("cart", "1.2"));
     assert_eq!((got.meta.environment.as_str(), got.meta.owner.as_str()), ("staging", "team-shop"));
