@@ -39,7 +39,10 @@ pub fn router(state: DoorState) -> Router {
 async fn receive(State(state): State<DoorState>, body: Body) -> Response {
     let body = match state.gate.read(body, state.limits.body_bytes_max).await {
         Ok(body) => body,
-        Err(error) => return Problem::from(error).into_response(),
+        Err(error) => {
+            state.count(error.reason(), 1);
+            return Problem::from(error).into_response();
+        }
     };
     let message = match read(&body, &state.name, state.clock.now()) {
         Ok(message) => message,

@@ -8,7 +8,7 @@ use nightshift_api::{
     TopologyView,
 };
 use nightshift_collect::scrape::{ScrapeConfig, TargetGroup};
-use nightshift_collect::supervise::{SourceConfig, SourceTable};
+use nightshift_collect::supervise::{BoundAddresses, SourceConfig, SourceTable};
 use nightshift_diagnose::{PersonAction, PersonVerb};
 use nightshift_health::{Health, HealthBoard, SelfMetrics};
 use nightshift_model::{Clock, Incident, IncidentId, Timestamp};
@@ -96,6 +96,8 @@ pub(crate) struct StatusBoard {
     pub roles: Vec<String>,
     /// Bound addresses by name.
     pub listeners: BTreeMap<String, String>,
+    /// Addresses of sources that listen, which bind when they start.
+    pub bound: BoundAddresses,
     /// Kind of bus.
     pub bus: String,
     /// Kind of store.
@@ -110,11 +112,15 @@ pub(crate) struct StatusBoard {
 
 impl StatusProvider for StatusBoard {
     fn status(&self) -> StatusReport {
+        let mut listeners = self.listeners.clone();
+        // `syslog.udp_listen` is shown as `syslog_udp`, in the way of the others.
+        let named = |key: &str| key.trim_end_matches("_listen").replace('.', "_");
+        listeners.extend(self.bound.all().into_iter().map(|(key, at)| (named(&key), at.to_string())));
         StatusReport {
             version: env!("CARGO_PKG_VERSION").into(),
             started_at: self.started_at,
             roles: self.roles.clone(),
-            listeners: self.listeners.clone(),
+            listeners,
             bus: self.bus.clone(),
             store: self.store.clone(),
             series_live: u64::try_from(self.counters.series_live.get()).unwrap_or(0),

@@ -82,7 +82,8 @@ pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &
     for (name, source) in &settings.sources {
         if let Err(e) = source.build(name, &around) {
             let cause = std::error::Error::source(&e).map(|c| format!(": {c}")).unwrap_or_default();
-            problems.error(&format!("sources.{name}"), format!("{e}{cause}"), "");
+            let hint = "`nightshift config reference` has every key of each type of source";
+            problems.error(&format!("sources.{name}"), format!("{e}{cause}"), hint);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 use nightshift::cli::{Cli, Command};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         }
     };
     let log = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_target(false);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     if cli.json { log.json().init() } else { log.init() }
     // Fails only when a provider was installed before, which is then the one that is used.
     drop(rustls::crypto::ring::default_provider().install_default());

@@ -208,6 +208,7 @@ impl Service {
             started_at: self.started_at,
             roles: self.roles.iter().map(|r| r.as_str().to_owned()).collect(),
             listeners: listeners.clone(),
+            bound,
             bus: self.bus.kind().into(),
             store: self.store.kind().into(),
             counters: self.counters.clone(),
@@ -491,6 +492,8 @@ impl Upkeep {
 struct Pause {
     failures: u32,
     total: u64,
+    /// Whether its health was said once: a turn that found nothing to do went well too.
+    said: bool,
 }
 
 impl Pause {
@@ -515,7 +518,8 @@ impl Pause {
 
     fn well(&mut self, health: &Reporter, records: usize, what: &str) {
         self.total += records as u64;
-        if self.failures > 0 || records > 0 {
+        if self.failures > 0 || records > 0 || !self.said {
+            self.said = true;
             health.healthy(format!("{} {what}", self.total));
         }
         self.failures = 0;

@@ -141,11 +141,18 @@ impl Settings {
     /// Reads a file (or, without one, the empty configuration) with the overrides of the environment.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file is not there (bad input) or cannot be read.
     pub fn read(file: Option<&Path>, unknown: Level) -> Result<Loaded<Self>, Failure> {
         let (text, name) = match file {
             Some(path) => {
-                let size = std::fs::metadata(path).with_context(|| format!("read {}", path.display()))?.len();
+                let size = match std::fs::metadata(path) {
+                    Ok(about) => about.len(),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                        let next = "`nightshift init` writes one";
+                        return Err(bad_input(format!("there is no configuration at {}; {next}", path.display())));
+                    }
+                    Err(e) => return Err(anyhow::anyhow!("read {}: {e}", path.display()).into()),
+                };
                 if size > nightshift_config::FILE_BYTES_MAX as u64 {
                     let max = nightshift_config::FILE_BYTES_MAX;
                     return Err(bad_input(format!("{} has {size} bytes, a configuration at most {max}", path.display())));

@@ -2,10 +2,10 @@
 
 use crate::settings::Settings;
 use anyhow::{Context as _, Result, anyhow};
-use nightshift_bus::{Bus, TopicSpec};
+use nightshift_bus::{Bus, BusError, TopicSpec};
 use nightshift_config::{Level, Position, Problem, Problems};
 use nightshift_model::{Clock, topics};
-use nightshift_store::Store;
+use nightshift_store::{Store, StoreError};
 use nightshift_topology::TopologyFile;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,10 @@ pub(crate) fn topic_specs() -> Vec<TopicSpec> {
 /// # Errors
 /// When it is in use or cannot be opened.
 pub(crate) async fn open_bus(settings: &Settings, data: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Bus>> {
-    let bus = nightshift_bus::build(&settings.bus, data, clock).await.context("open the bus")?;
+    let bus = nightshift_bus::build(&settings.bus, data, clock).await.map_err(|e| match e {
+        BusError::Locked(_) => anyhow!("open the bus: {e}; end it first, or name another folder with --data"),
+        e => anyhow::Error::from(e).context("open the bus"),
+    })?;
     bus.ensure_topics(&topic_specs()).await.context("make the topics of the bus")?;
     Ok(bus)
 }
@@ -41,7 +44,10 @@ pub(crate) async fn open_bus_to_read(settings: &Settings, data: &Path, clock: Ar
 /// # Errors
 /// When it is in use or cannot be opened.
 pub(crate) async fn open_store(settings: &Settings, data: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>> {
-    settings.store.build(data, clock).await.context("open the store")
+    settings.store.build(data, clock).await.map_err(|e| match e {
+        StoreError::Locked(_) => anyhow!("open the store: {e}; end it first, or name another folder with --data"),
+        e => anyhow::Error::from(e).context("open the store"),
+    })
 }
 
 /// Opens the store to read it, also while a service has it.

@@ -77,6 +77,19 @@ impl StoreConfig {
         })
     }
 
+    /// Opens the store to make and withdraw tokens, also beside a process that has it.
+    ///
+    /// # Errors
+    /// As [`Self::build`], without `Locked`.
+    pub async fn build_for_tokens(&self, data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+        match (self.build(data_dir, clock).await, self) {
+            (Err(StoreError::Locked(_)), Self::Sqlite(config)) => {
+                Ok(Arc::new(SqlStore::open_sqlite_beside(&config.file(data_dir)).await?))
+            }
+            (opened, _) => opened,
+        }
+    }
+
     /// Opens the store to be read only, beside a process that writes it: for `audit verify` and `audit export`.
     ///
     /// # Errors

@@ -187,7 +187,10 @@ pub fn router(state: DoorState) -> Router {
 async fn receive(State(state): State<DoorState>, headers: HeaderMap, body: Body) -> Response {
     let body = match state.gate.read(body, state.limits.body_bytes_max).await {
         Ok(body) => body,
-        Err(error) => return Problem::from(error).into_response(),
+        Err(error) => {
+            state.count(error.reason(), 1);
+            return Problem::from(error).into_response();
+        }
     };
     let around = Around { source: &state.name, now: state.clock.now() };
     let mut read = match read(&headers, &body, state.limits.items_max, &around) {

@@ -22,11 +22,18 @@ pub async fn run(command: &AuditCommand, json: bool) -> CommandResult {
         AuditCommand::Export { data, tenant } => {
             let (store, _) = open(data).await?;
             let mut out = std::io::BufWriter::new(std::io::stdout());
-            audit::export(&*store, tenant, &mut out).await.context("export the chain")?;
-            out.flush().context("print the chain")?;
-            Ok(())
+            let done = audit::export(&*store, tenant, &mut out).await.context("export the chain");
+            match done.and_then(|_| out.flush().context("print the chain")) {
+                // A reader that went away (`| head`) has what it wanted.
+                Err(e) if e.chain().any(is_broken_pipe) => Ok(()),
+                other => Ok(other?),
+            }
         }
     }
+}
+
+fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn open(args: &DataArgs) -> Result<(Arc<dyn Store>, PathBuf), Failure> {

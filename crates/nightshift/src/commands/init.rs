@@ -28,7 +28,13 @@ pub async fn run(args: &InitArgs, json: bool) -> CommandResult {
         }
     }
     let jobs = match &args.prometheus {
-        Some(url) => prometheus_jobs(url).await?,
+        Some(url) => {
+            let base = reqwest::Url::parse(url).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
+            let base = base.ok_or_else(|| {
+                bad_input(format!("--prometheus `{url}` is not an HTTP URL; for example http://127.0.0.1:9090"))
+            })?;
+            prometheus_jobs(base).await?
+        }
         None => BTreeMap::new(),
     };
     let logs: Vec<&str> =
@@ -56,8 +62,7 @@ pub async fn run(args: &InitArgs, json: bool) -> CommandResult {
 }
 
 /// Jobs of a Prometheus' active targets, with their instances.
-async fn prometheus_jobs(url: &str) -> Result<BTreeMap<String, Vec<String>>> {
-    let base = reqwest::Url::parse(url).map_err(|e| anyhow!("--prometheus `{url}` is not a URL: {e}"))?;
+async fn prometheus_jobs(base: reqwest::Url) -> Result<BTreeMap<String, Vec<String>>> {
     let target = base.join("api/v1/targets?state=active").context("build the URL of its targets")?;
     let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).build().context("set up the HTTP client")?;
     let answer: Value = http

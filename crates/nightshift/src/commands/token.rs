@@ -4,6 +4,7 @@ use super::incidents::print_line;
 use crate::cli::{DataArgs, TokenCommand};
 use crate::exit::{CommandResult, Failure, bad_input};
 use crate::settings::Settings;
+use anyhow::Context as _;
 use nightshift_model::Clock;
 use nightshift_store::tokens::{self, Role};
 use nightshift_store::{Store, StoreError, TokenRow};
@@ -92,5 +93,6 @@ pub fn new_secret() -> anyhow::Result<String> {
 
 async fn open(args: &DataArgs, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
     let (settings, data) = Settings::for_command(args)?;
-    Ok(crate::wiring::open_store(&settings, &data, clock).await?)
+    let opened = settings.store.build_for_tokens(&data, clock).await;
+    Ok(opened.context("open the store")?)
 }

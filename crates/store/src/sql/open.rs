@@ -84,8 +84,26 @@ impl SqlStore {
     /// # Errors
     /// `Database` when there is none, `NewerSchema` when a newer program made it.
     pub async fn read_sqlite(path: &Path) -> Result<Self, StoreError> {
+        there(path)?;
         let read = sqlite_readers(path).await?;
         Self::reader(Db::Sqlite { write: read.clone(), read }).await
+    }
+
+    /// Opens a SQLite database to make and withdraw tokens beside the process that has it. Nothing is made or migrated.
+    /// Tokens are in no chain and nobody keeps them in memory for long, so a second writer harms no one; for all else
+    /// use [`Self::open_sqlite`].
+    ///
+    /// # Errors
+    /// As [`Self::read_sqlite`].
+    pub(crate) async fn open_sqlite_beside(path: &Path) -> Result<Self, StoreError> {
+        there(path)?;
+        let write = SqlitePoolOptions::new().max_connections(1).connect_with(sqlite_options(path)).await;
+        let write = write.map_err(failed(&format!("open `{}`", path.display())))?;
+        let reader = Self::reader(Db::Sqlite { read: sqlite_readers(path).await?, write }).await?;
+        let (jobs, waiting) = tokio::sync::mpsc::channel(QUEUE_MAX);
+        let task = tokio::spawn(Writer::new(Arc::clone(&reader.db), None, None).run(waiting));
+        *reader.writer.lock() = Some((jobs, task));
+        Ok(reader)
     }
 
     /// Connects to (and migrates) a PostgreSQL database. Any number of processes at a time.
@@ -126,6 +144,17 @@ impl SqlStore {
         }
         Ok(Self { db: Arc::new(db), writer: Mutex::new(None), lock: Mutex::new(None) })
     }
+}
+
+/// What the database says of a file that is not there tells nobody what to do.
+fn there(path: &Path) -> Result<(), StoreError> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(StoreError::Database {
+        what: format!("open `{}`", path.display()),
+        source: "it is not there: the first `nightshift run` makes it, --data names another folder".into(),
+    })
 }
 
 fn sqlite_options(path: &Path) -> SqliteConnectOptions {
