@@ -244,8 +244,11 @@ fn cpu(i: i64, mode: &str, total: f64) -> Point {
 fn a_cpu_that_burns_on_a_host_alarms_from_its_first_sample_and_ends() {
     let (mut idle, mut user) = (1_000.0, 500.0);
     let mut rig = Rig::new(MetricsConfig::default());
+    // As many series as a node exporter has: each raises what an alarm needs.
+    rig.feed(&(0..1_000).map(|s| named("host/web1", &format!("node_other_{s}"), 0, 1.0)).collect::<Vec<_>>());
     for i in 0..240 {
-        let busy = if (60..140).contains(&i) { 0.995 } else { 0.04 + 0.03 * noise(i, 2).abs() };
+        let spike = if i % 23 == 7 { 0.25 } else { 0.0 };
+        let busy = if (60..140).contains(&i) { 0.995 } else { 0.04 + 0.03 * noise(i, 2).abs() + spike };
         // Accounted in ticks of 10 ms, as the kernel does.
         idle += ((1.0 - busy) * 100.0).round() / 100.0;
         user += (busy * 100.0).round() / 100.0;
