@@ -22,6 +22,11 @@ pub struct Neighbour<'a> {
 }
 
 impl Topology {
+    /// Every name that was declared or learned, with the entity that it stands for now.
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &EntityId)> {
+        self.aliases.iter().map(|(name, id)| (name.as_str(), self.resolve(id)))
+    }
+
     /// What it needs to work, one edge away.
     pub fn dependencies(&self, id: &EntityId) -> impl Iterator<Item = Neighbour<'_>> {
         let edges = self.down.get(self.resolve(id));
