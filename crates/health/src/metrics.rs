@@ -140,6 +140,17 @@ metrics! {
     node_seconds: Family<ByNode, Histogram, MakeHistogram> = Family::new_with_constructor(seconds as MakeHistogram), "node_seconds";
 }
 
+impl SelfMetrics {
+    /// Samples, log lines, spans and changes that a source brought since the start.
+    pub fn items_of(&self, source: &str) -> u64 {
+        let labels = BySource { source: source.to_owned().into() };
+        [&self.samples_received, &self.logs_received, &self.spans_received, &self.changes_received]
+            .into_iter()
+            .filter_map(|family| family.get(&labels).map(|counter| counter.get()))
+            .sum()
+    }
+}
+
 /// The registry as Prometheus reads it (OpenMetrics text).
 pub fn render(registry: &Registry) -> String {
     let mut text = String::new();
