@@ -277,7 +277,7 @@ impl Default for MetricsConfig {
             features: FeaturesConfig::default(),
             warmup_points: 30,
             open_points: 2,
-            host_persist_secs: 15,
+            host_persist_secs: 10,
             extreme_ratio: 1.5,
             calm_points: 3,
             relearn_secs: 3_600,
