@@ -1,16 +1,18 @@
-//! `backtest metrics`: DIR/CATEGORY/NAME.csv through the metric layers, a row at a time.
+//! `backtest metrics`: DIR/CATEGORY/NAME.csv through the metric layers, a row at a time. A series that cannot be read is
+//! told on standard error and left out, the others are replayed all the same (exit 1 at the end).
 
 use super::table;
 use crate::exit::{CommandResult, bad_input};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nightshift_detect::backtest::SeriesBacktest;
 use nightshift_detect::metrics::MetricsConfig;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, mpsc};
 
 pub(super) fn run(dir: &Path, jobs: Option<usize>) -> CommandResult {
     let files = series_files(dir)?;
@@ -20,35 +22,49 @@ pub(super) fn run(dir: &Path, jobs: Option<usize>) -> CommandResult {
     let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, 64);
     let config = Arc::new(MetricsConfig::default());
     let next = AtomicUsize::new(0);
-    // Printed in the order of names, whoever is ready first.
-    let turn = (Mutex::new(0usize), Condvar::new());
-    std::thread::scope(|scope| -> Result<()> {
-        let workers: Vec<_> = (0..jobs)
-            .map(|_| {
-                scope.spawn(|| -> Result<()> {
-                    loop {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((name, path)) = files.get(i) else { return Ok(()) };
-                        let lines = replay(name, path, &config);
-                        let mut whose = turn.0.lock().unwrap_or_else(|p| p.into_inner());
-                        while *whose != i {
-                            whose = turn.1.wait(whose).unwrap_or_else(|p| p.into_inner());
-                        }
-                        // The turn passes on also when this one failed: nobody waits for it.
-                        *whose += 1;
-                        turn.1.notify_all();
-                        let mut out = std::io::stdout().lock();
-                        out.write_all(lines?.as_bytes()).and_then(|()| out.flush()).context("print")?;
+    let failed = std::thread::scope(|scope| -> Result<usize> {
+        let (send, results) = mpsc::channel();
+        for _ in 0..jobs {
+            let send = send.clone();
+            let (next, files, config) = (&next, &files, &config);
+            scope.spawn(move || {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((name, path)) = files.get(i) else { break };
+                    // Nobody listens any more: printing failed.
+                    if send.send((i, replay(name, path, config))).is_err() {
+                        break;
                     }
-                })
-            })
-            .collect();
-        for worker in workers {
-            worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked")))?;
+                }
+            });
         }
-        Ok(())
+        drop(send);
+        print_in_order(&results)
     })?;
+    if failed > 0 {
+        return Err(anyhow::anyhow!("{failed} of {} series were left out; see above why", files.len()).into());
+    }
     Ok(())
+}
+
+/// Prints results in the order of names, whichever is ready first; gives the number of those that failed.
+fn print_in_order(results: &mpsc::Receiver<(usize, Result<String>)>) -> Result<usize> {
+    let mut out = std::io::stdout().lock();
+    let (mut early, mut turn, mut failed) = (BTreeMap::new(), 0, 0);
+    for (i, result) in results {
+        early.insert(i, result);
+        while let Some(result) = early.remove(&turn) {
+            turn += 1;
+            match result {
+                Ok(lines) => out.write_all(lines.as_bytes()).and_then(|()| out.flush()).context("print")?,
+                Err(e) => {
+                    eprintln!("nightshift: {e:#}");
+                    failed += 1;
+                }
+            }
+        }
+    }
+    Ok(failed)
 }
 
 /// Every CATEGORY/NAME.csv[.gz] by name.
@@ -75,7 +91,12 @@ fn series_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn replay(name: &str, path: &Path, config: &Arc<MetricsConfig>) -> Result<String> {
     let mut detector = SeriesBacktest::new(config);
     let mut out = String::new();
-    for (row, record) in table::csv(path)?.into_records().enumerate() {
+    let mut reader = table::csv(path)?;
+    let header = reader.headers().with_context(|| format!("{} line 1", path.display()))?;
+    if header.len() < 2 || header.get(0).is_none_or(|name| name.trim() != "timestamp") {
+        bail!("{} line 1: no series; it must be timestamp,value", path.display());
+    }
+    for (row, record) in reader.into_records().enumerate() {
         let record = record.with_context(|| format!("read {} row {row}", path.display()))?;
         let stamp = record.get(0).unwrap_or_default();
         let Some(at) = table::time(stamp) else {

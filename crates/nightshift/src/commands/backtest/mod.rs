@@ -3,6 +3,7 @@
 
 mod logs;
 mod metrics;
+mod rca;
 mod table;
 
 use crate::cli::Backtest;
@@ -15,7 +16,9 @@ use crate::exit::CommandResult;
 pub fn run(command: &Backtest) -> CommandResult {
     match command {
         Backtest::Metrics { series, jobs } => metrics::run(series, *jobs),
-        Backtest::Rca { .. } => unreachable!(),
+        Backtest::Rca { cases, no_graph, no_logs, no_traces, top } => {
+            rca::run(cases, rca::Without { graph: *no_graph, logs: *no_logs, traces: *no_traces }, *top)
+        }
         Backtest::Logs { input, format } => logs::run(input, *format),
     }
 }
