@@ -63,12 +63,14 @@ pub(crate) fn rule_tests(settings: &Settings, base: &Path) -> (usize, Vec<String
 
 /// What no single key shows.
 pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &mut Problems) {
-    let listeners = [
+    let mut listeners = [
         Listener { key: "api.listen", listen: &settings.api.listen, open: false },
         Listener { key: "metrics.listen", listen: &settings.metrics.listen, open: true },
         Listener { key: "otlp.grpc_listen", listen: &settings.otlp.grpc_listen, open: false },
         Listener { key: "otlp.http_listen", listen: &settings.otlp.http_listen, open: false },
     ];
+    // Of two that clash the one is named that somebody wrote: it has a line.
+    listeners.sort_by_key(|l| problems.spans().position(l.key).is_some());
     validate_listeners(&listeners, settings.auth.as_ref(), problems);
     let shared = matches!(settings.bus, BusConfig::Kafka(_)) && matches!(settings.store, StoreConfig::Postgres(_));
     if roles.len() < Role::ALL.len() && !shared {
@@ -78,7 +80,8 @@ pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &
             "set bus.type = \"kafka\" and store.type = \"postgres\", or leave out --roles",
         );
     }
-    let around = Surroundings { data_dir: PathBuf::from("."), host_name: "check".into(), bound: BoundAddresses::default() };
+    let around =
+        Surroundings { data_dir: PathBuf::from("."), host_name: "check".into(), bound: BoundAddresses::default() };
     for (name, source) in &settings.sources {
         if let Err(e) = source.build(name, &around) {
             let cause = std::error::Error::source(&e).map(|c| format!(": {c}")).unwrap_or_default();

@@ -127,6 +127,8 @@ impl TestInjector {
             .map(|i| EntityMeta {
                 service: source.into(),
                 synthetic: true,
+                // Of this call alone: the pods of a storm belong together, those of two calls do not.
+                environment: format!("test-{call}"),
                 ..EntityMeta::bare(if pods == 1 {
                     EntityId::new(&self.cluster, "service", &format!("test-{call}"), source)
                 } else {

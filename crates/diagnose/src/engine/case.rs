@@ -109,10 +109,11 @@ pub(super) fn brief(a: &Anomaly) -> Brief {
 }
 
 /// The service by whose name an anomaly may be joined with others. A host has many services, and the name of an
-/// exporter's job is none; what a test made stays with its own entity.
+/// exporter's job is none; what a test made stays with its own entity, or in the environment that it made for itself.
 pub(super) fn service_of(a: &Anomaly) -> Option<&str> {
     let host = matches!(a.entity.id.kind(), EntityKind::Host | EntityKind::Node);
-    (!host && !a.synthetic() && !a.entity.service.is_empty()).then_some(a.entity.service.as_str())
+    let alone = a.synthetic() && a.entity.environment.is_empty();
+    (!host && !alone && !a.entity.service.is_empty()).then_some(a.entity.service.as_str())
 }
 
 /// When a symptom ended, `None` while it goes on. A log line is a moment: it ends when no further one follows.

@@ -200,6 +200,22 @@ fn injected_symptoms_stay_by_themselves() {
 }
 
 #[test]
+fn an_injected_storm_is_one_incident_in_the_environment_of_its_own() {
+    let pod = |name: &str, environment: &str| {
+        let mut a = cpu(&service(name), 0);
+        a.entity.service = "production-api".into();
+        a.entity.environment = environment.into();
+        a.entity.synthetic = true;
+        a
+    };
+    let mut world = World::new(&[]);
+    for (name, environment) in [("api-1", "test-1"), ("api-2", "test-1"), ("api-3", "test-2")] {
+        world.give(pod(name, environment));
+    }
+    assert_eq!(world.list().iter().map(|i| i.anomalies_total).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[test]
 fn an_alert_of_another_system_joins_what_we_saw_ourselves() {
     let mut world = World::new(&[]);
     world.give(cpu(&host("web1"), 0));

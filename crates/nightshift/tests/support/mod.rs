@@ -166,6 +166,22 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Ends it as `systemctl stop` would, and waits until it has.
+    pub(crate) async fn stop(&mut self) {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not end; its log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts it again on the same folder.
     pub(crate) async fn restart(&mut self) {
         self.child = spawn(&self.data, &self.config);
@@ -250,6 +266,47 @@ pub(crate) fn program(variable: &str, what: &str) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// One series of a remote write request: labels, and its samples as milliseconds since 1970 and value.
+pub(crate) type Series<'a> = (&'a [(&'a str, &'a str)], Vec<(i64, f64)>);
+
+/// A remote write 1.0 request, compressed.
+pub(crate) fn write_request(series: &[Series<'_>]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (labels, samples) in series {
+        // A label set is encoded as the labels of a series are on the wire.
+        let mut one = nightshift_model::batch::labels::encode(labels.iter().copied());
+        for (at_ms, value) in samples {
+            let mut sample = vec![0x09];
+            sample.extend_from_slice(&value.to_le_bytes());
+            sample.push(0x10);
+            prost::encoding::encode_varint(*at_ms as u64, &mut sample);
+            one.push(0x12);
+            prost::encoding::encode_varint(sample.len() as u64, &mut one);
+            one.extend_from_slice(&sample);
+        }
+        body.push(0x0a);
+        prost::encoding::encode_varint(one.len() as u64, &mut body);
+        body.extend_from_slice(&one);
+    }
+    snap::raw::Encoder::new().compress_vec(&body).unwrap()
+}
+
+/// Sends such a request to `http://ADDRESS` and gives the status.
+///
+/// # Errors
+/// When there is no answer.
+pub(crate) async fn remote_write(client: &reqwest::Client, base: &str, body: Vec<u8>) -> Result<u16, reqwest::Error> {
+    let sent = client
+        .post(format!("{base}/api/v1/write"))
+        .header("Content-Type", "application/x-protobuf")
+        .header("Content-Encoding", "snappy")
+        .header("X-Prometheus-Remote-Write-Version", "0.1.0")
+        .body(body)
+        .send()
+        .await?;
+    Ok(sent.status().as_u16())
 }
 
 /// A port that is free now.
