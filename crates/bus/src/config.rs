@@ -3,6 +3,7 @@
 use crate::embedded::EmbeddedBus;
 use crate::memory::MemoryBus;
 use crate::{Bus, BusError};
+use nightshift_config::SecretString;
 use nightshift_model::Clock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -195,7 +196,7 @@ pub struct KafkaSasl {
     /// User.
     pub username: String,
     /// Password.
-    pub password: Secret,
+    pub password: SecretString,
 }
 
 /// How a password is proven to Kafka.
@@ -220,35 +221,6 @@ impl SaslMechanism {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
         }
-    }
-}
-
-/// A text that is never shown: neither in logs nor when the configuration is written out.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Holds `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for whoever must send it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(if self.0.is_empty() { "" } else { "…" })
     }
 }
 

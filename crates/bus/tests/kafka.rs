@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use nightshift_bus::conformance::{self, Harness};
 use nightshift_bus::kafka::KafkaBus;
-use nightshift_bus::{Bus, BusError, KafkaConfig, KafkaSasl, KafkaTls, Outgoing, SaslMechanism, Secret, TopicSpec};
+use nightshift_bus::{Bus, BusError, KafkaConfig, KafkaSasl, KafkaTls, Outgoing, SaslMechanism, TopicSpec};
 use nightshift_model::Routing;
 use rdkafka::mocking::MockCluster;
 use std::io::Write as _;
@@ -124,7 +124,7 @@ fn tls_config(test: &str) -> Option<KafkaConfig> {
         sasl: Some(KafkaSasl {
             mechanism: SaslMechanism::ScramSha512,
             username: var("NIGHTSHIFT_TEST_KAFKA_USER"),
-            password: Secret::new(var("NIGHTSHIFT_TEST_KAFKA_PASSWORD")),
+            password: var("NIGHTSHIFT_TEST_KAFKA_PASSWORD").into(),
         }),
         ..KafkaConfig::default()
     })
@@ -141,7 +141,7 @@ async fn a_wrong_password_or_authority_is_an_error_that_says_so() {
     let Some(good) = tls_config("a_wrong_password_or_authority_is_an_error_that_says_so") else { return };
     let mut wrong_password = good.clone();
     wrong_password.request_timeout_secs = 4;
-    wrong_password.sasl.as_mut().unwrap().password = Secret::new("wrong-and-secret");
+    wrong_password.sasl.as_mut().unwrap().password = "wrong-and-secret".into();
     let mut no_authority = good;
     no_authority.request_timeout_secs = 4;
     no_authority.tls = Some(KafkaTls::default());

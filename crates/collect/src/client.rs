@@ -1,41 +1,53 @@
 //! HTTP towards servers that we ask: bounded answers, and secrets that stay where they belong.
 
+use crate::SourceError;
+use crate::deliver::fatal;
 use futures::StreamExt;
+use nightshift_config::SecretString;
 use reqwest::{RequestBuilder, Response, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A secret, already resolved. Never printed, never in an error, never in a URL.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps it.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 /// How to say who we are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Credentials {
     /// Not at all.
     #[default]
     None,
-    /// `Authorization: Bearer …`.
-    Bearer(Secret),
-    /// `Authorization: Basic …`.
+    /// With a token: `Authorization: Bearer …`.
+    Bearer {
+        /// The token.
+        token: SecretString,
+    },
+    /// With user and password: `Authorization: Basic …`.
     Basic {
         /// User.
         user: String,
         /// Password.
-        password: Secret,
+        password: SecretString,
     },
+}
+
+impl Credentials {
+    /// Whether they can be sent at all.
+    ///
+    /// # Errors
+    /// What cannot be; fatal, and without any secret.
+    pub(crate) fn check(&self) -> Result<(), SourceError> {
+        match self {
+            // RFC 6750 §2.1 allows less; whatever a header can carry is left to the server.
+            Self::Bearer { token } if !token.expose().bytes().all(|b| b.is_ascii_graphic()) => {
+                Err(fatal("use the bearer token: it has blanks or characters beyond ASCII, check what it is read from"))
+            }
+            // RFC 7617 §2: the first colon ends the user.
+            Self::Basic { user, .. } if user.contains(':') => {
+                Err(fatal("use the user of the credentials: it has a colon, which ends a user's name"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why nothing came back.
@@ -119,8 +131,8 @@ impl Client {
     ) -> Result<StatusCode, FetchError> {
         let request = match &self.credentials {
             Credentials::None => request,
-            Credentials::Bearer(token) => request.bearer_auth(&token.0),
-            Credentials::Basic { user, password } => request.basic_auth(user, Some(&password.0)),
+            Credentials::Bearer { token } => request.bearer_auth(token.expose()),
+            Credentials::Basic { user, password } => request.basic_auth(user, Some(password.expose())),
         };
         let exchange = async {
             let response: Response = request.send().await.map_err(|e| FetchError::Connect(e.without_url()))?;
@@ -159,11 +171,29 @@ mod tests {
     #[test]
     fn secrets_are_not_printed() {
         let all = [
-            Credentials::Bearer(Secret::new("hunter2")),
-            Credentials::Basic { user: "u".into(), password: Secret::new("hunter2") },
+            Credentials::Bearer { token: "hunter2".into() },
+            Credentials::Basic { user: "u".into(), password: "hunter2".into() },
         ];
         assert!(!format!("{all:?}").contains("hunter2"));
         let client = Client::new(all[0].clone(), Duration::from_secs(1)).unwrap();
         assert!(!format!("{client:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn credentials_that_no_header_carries_are_refused() {
+        let bearer = |token: &str| Credentials::Bearer { token: token.into() };
+        let basic = |user: &str| Credentials::Basic { user: user.into(), password: "hünter 2\n".into() };
+        for good in [Credentials::None, bearer("hunter2.-_~+/="), basic("user")] {
+            assert!(good.check().is_ok(), "{good:?}");
+        }
+        for (bad, want) in [
+            (bearer("hunter2\nX-Admin: 1"), "the bearer token"),
+            (bearer("hunter 2"), "the bearer token"),
+            (bearer("hünter2"), "the bearer token"),
+            (basic("a:b"), "a colon"),
+        ] {
+            let told = bad.check().unwrap_err().to_string();
+            assert!(told.contains(want) && !told.contains("nter"), "{told}");
+        }
     }
 }

@@ -156,10 +156,12 @@ impl SourceConfig {
             Self::Journald(config) => Box::new(config.build(name, around)?),
             Self::Syslog(config) => Box::new(config.build(name, around)?),
             Self::PrometheusScrape(config) => {
-                Box::new(crate::scrape::ScrapeSource::new(name, config.clone(), Default::default()))
+                config.credentials.check()?;
+                Box::new(crate::scrape::ScrapeSource::new(name, config.clone()))
             }
             Self::PrometheusQuery(config) => {
-                Box::new(crate::promql::PromqlSource::new(name, config.clone(), Default::default()))
+                config.credentials.check()?;
+                Box::new(crate::promql::PromqlSource::new(name, config.clone()))
             }
         })
     }

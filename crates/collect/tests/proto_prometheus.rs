@@ -7,13 +7,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
-use nightshift_collect::client::{Credentials, Secret};
+use nightshift_collect::client::Credentials;
 use nightshift_collect::promql::{PromqlConfig, PromqlSource, Query};
 use nightshift_collect::scrape::{ScrapeConfig, ScrapeSource, TargetGroup};
+use nightshift_collect::supervise::{BoundAddresses, SourceConfig, Surroundings};
 use nightshift_collect::testkit::TestContext;
 use nightshift_collect::{Source, SourceError};
+use nightshift_config::{Level, SecretSource, load};
 use nightshift_health::Health;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -74,6 +78,10 @@ async fn health_becomes(test: &TestContext, want: Health) -> String {
     panic!("health stays {:?}", test.health());
 }
 
+fn bearer() -> Credentials {
+    Credentials::Bearer { token: "hunter2".into() }
+}
+
 fn scrape_of(addresses: &[SocketAddr]) -> ScrapeConfig {
     let targets = addresses.iter().map(SocketAddr::to_string).collect();
     ScrapeConfig {
@@ -90,8 +98,8 @@ const TEXT: &str = "text/plain; version=0.0.4";
 async fn a_target_is_scraped_with_its_labels_and_up() {
     let (address, answers) = server(&[(200, TEXT, "# TYPE a counter\na{x=\"y\"} 3\n")]).await;
     let test = TestContext::new("s");
-    let credentials = Credentials::Bearer(Secret::new("hunter2"));
-    let running = start(ScrapeSource::new("s", scrape_of(&[address]), credentials), &test);
+    let settings = ScrapeConfig { credentials: bearer(), ..scrape_of(&[address]) };
+    let running = start(ScrapeSource::new("s", settings), &test);
     let got = test.sink.wait_until(|r| r.metrics.len() >= 4).await;
     let a = &got.metrics[0];
     let mut labels = a.labels.clone();
@@ -122,9 +130,9 @@ async fn bad_answers_are_up_0_and_nothing_else() {
     for (status, content_type, text, why) in rows {
         let (address, _) = server(&[(status, content_type, text)]).await;
         let test = TestContext::new("s");
-        let settings = ScrapeConfig { body_bytes_max: 10_000, ..scrape_of(&[address]) };
-        let credentials = Credentials::Basic { user: "u".into(), password: Secret::new("hunter2") };
-        let running = start(ScrapeSource::new("s", settings, credentials), &test);
+        let credentials = Credentials::Basic { user: "u".into(), password: "hunter2".into() };
+        let settings = ScrapeConfig { body_bytes_max: 10_000, credentials, ..scrape_of(&[address]) };
+        let running = start(ScrapeSource::new("s", settings), &test);
         let got = test.sink.wait_until(|r| r.metrics.len() >= 3).await;
         let names: Vec<_> = got.metrics.iter().take(3).map(|p| (p.name.as_str(), p.value)).collect();
         assert_eq!((names[0], names[2]), (("up", 0.0), ("scrape_samples_scraped", 0.0)), "{why}");
@@ -148,7 +156,7 @@ async fn a_redirect_is_not_followed_and_a_dead_target_does_not_hide_a_live_one()
         labels: [("__metrics_path__".to_owned(), "/redirect".to_owned())].into(),
     };
     settings.static_targets.push(redirected);
-    let running = start(ScrapeSource::new("s", settings, Credentials::None), &test);
+    let running = start(ScrapeSource::new("s", settings), &test);
     let ups = |r: &nightshift_collect::testkit::Recorded, v| {
         r.metrics.iter().filter(|p| p.name == "up" && p.value == v).count()
     };
@@ -169,7 +177,7 @@ async fn files_of_targets_come_and_go() {
         ..ScrapeConfig::default()
     };
     let test = TestContext::new("s");
-    let running = start(ScrapeSource::new("s", settings, Credentials::None), &test);
+    let running = start(ScrapeSource::new("s", settings), &test);
     assert!(health_becomes(&test, Health::Degraded).await.contains("0 of 0 targets"), "no targets is not health");
     let file = dir.path().join("a.json");
     std::fs::write(&file, format!(r#"[{{"targets":["{address}"]}}]"#)).unwrap();
@@ -185,7 +193,7 @@ async fn scrapes_pause_while_the_bus_is_full_and_lose_nothing() {
     let (address, answers) = server(&[(200, TEXT, "a 1\n")]).await;
     let test = TestContext::new("s");
     test.sink.set_busy(u64::MAX);
-    let running = start(ScrapeSource::new("s", scrape_of(&[address]), Credentials::None), &test);
+    let running = start(ScrapeSource::new("s", scrape_of(&[address])), &test);
     test.sink.wait_until(|r| r.refused >= 20).await;
     assert_eq!(answers.calls.load(Ordering::SeqCst), 1, "not asked again while the first answer waits");
     test.sink.set_busy(0);
@@ -217,7 +225,8 @@ const JSON: &str = "application/json";
 async fn a_query_becomes_series_and_does_not_show_in_the_url() {
     let (address, answers) = server(&[(200, JSON, &vector("4"))]).await;
     let test = TestContext::new("p");
-    let source = PromqlSource::new("p", promql_of(address, &["errors"]), Credentials::Bearer(Secret::new("hunter2")));
+    let settings = PromqlConfig { credentials: bearer(), ..promql_of(address, &["errors"]) };
+    let source = PromqlSource::new("p", settings);
     let running = start(source, &test);
     let got = test.sink.wait_until(|r| !r.metrics.is_empty()).await;
     let p = &got.metrics[0];
@@ -246,8 +255,8 @@ async fn what_is_missing_or_partial_is_shown_as_such() {
     ] {
         let (address, _) = server(&[(status, JSON, text)]).await;
         let test = TestContext::new("p");
-        let source =
-            PromqlSource::new("p", promql_of(address, &["errors"]), Credentials::Bearer(Secret::new("hunter2")));
+        let settings = PromqlConfig { credentials: bearer(), ..promql_of(address, &["errors"]) };
+        let source = PromqlSource::new("p", settings);
         let running = start(source, &test);
         let detail = health_becomes(&test, health).await;
         assert!(detail.contains(why) && !detail.contains("hunter2"), "want `{why}`, got {detail}");
@@ -260,7 +269,7 @@ async fn what_is_missing_or_partial_is_shown_as_such() {
 async fn it_recovers_when_the_server_does() {
     let (address, _) = server(&[(503, JSON, "down"), (200, JSON, &vector("1"))]).await;
     let test = TestContext::new("p");
-    let running = start(PromqlSource::new("p", promql_of(address, &["a"]), Credentials::None), &test);
+    let running = start(PromqlSource::new("p", promql_of(address, &["a"])), &test);
     test.sink.wait_until(|r| !r.metrics.is_empty()).await;
     health_becomes(&test, Health::Healthy).await;
     end(&test, running).await;
@@ -271,8 +280,55 @@ async fn addresses_with_credentials_are_refused_without_repeating_them() {
     for url in ["http://u:hunter2@h:1", "ftp://h", "nonsense"] {
         let test = TestContext::new("p");
         let settings = PromqlConfig { url: url.into(), ..PromqlConfig::default() };
-        let mut source = PromqlSource::new("p", settings, Credentials::None);
+        let mut source = PromqlSource::new("p", settings);
         let error = source.run(&test.context).await.unwrap_err();
         assert!(error.fatal && !error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+/// The whole way: a reference in a file, the sources built from it, and the header that a server is sent.
+#[tokio::test]
+async fn credentials_of_the_configuration_reach_the_servers() {
+    struct Known;
+    impl SecretSource for Known {
+        fn variable(&self, name: &str) -> Option<String> {
+            (name == "TOKEN").then(|| "hunter2".to_owned())
+        }
+        fn file(&self, path: &Path, _: u64) -> std::io::Result<Vec<u8>> {
+            let there = path == Path::new("/run/password");
+            there.then(|| b"hunter3\n".to_vec()).ok_or(std::io::ErrorKind::NotFound.into())
+        }
+    }
+    let (scraped, scrapes) = server(&[(200, TEXT, "a 1\n")]).await;
+    let (asked, questions) = server(&[(200, JSON, &vector("4"))]).await;
+    let text = format!(
+        r#"
+[web]
+type = "prometheus_scrape"
+interval_secs = 1
+static_targets = [{{ targets = ["{scraped}"] }}]
+credentials = {{ type = "bearer", token = {{ env = "TOKEN" }} }}
+
+[prometheus]
+type = "prometheus_query"
+url = "http://{asked}"
+interval_secs = 1
+queries = [{{ name = "errors", expr = "sum(errors)" }}]
+credentials = {{ type = "basic", user = "u", password = {{ file = "/run/password" }} }}
+"#
+    );
+    let loaded = load::<BTreeMap<String, SourceConfig>>(&text, "sources.toml", [], &Known, Level::Error);
+    assert!(loaded.problems.is_empty(), "{}", loaded.problems);
+    assert!(!format!("{loaded:?}").contains("hunter"));
+    let around = Surroundings { data_dir: "/none".into(), host_name: "h".into(), bound: BoundAddresses::default() };
+    for (name, answers, want) in [("web", scrapes, "Bearer hunter2"), ("prometheus", questions, "Basic dTpodW50ZXIz")] {
+        let test = TestContext::new(name);
+        let mut source = loaded.config[name].build(name, &around).unwrap();
+        let context = test.context.clone();
+        let running = tokio::spawn(async move { source.run(&context).await });
+        test.sink.wait_until(|r| !r.metrics.is_empty()).await;
+        end(&test, running).await;
+        let (headers, _) = answers.asked.lock().unwrap()[0].clone();
+        assert_eq!(headers["authorization"], want);
     }
 }

@@ -3,27 +3,39 @@
 use crate::hint::{self, cut, list, nearest, quoted};
 use crate::node::{Entry, Kind, Node, Step, parse, path_text};
 use crate::problem::{Level, Origin, Problem, Problems, SpanIndex, variable};
+use crate::secret::{FORMS, Reference, SecretSource, SecretString};
 use crate::shape::Shape;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Tells everything that is wrong with `text`, called `file`, as a document of `schema`. Unknown keys are errors.
+/// Tells everything that is wrong with `text`, called `file`, as a document of `schema`. Unknown keys are errors. Of
+/// secrets it looks at the form only, not where they lead.
 pub fn check(text: &str, file: &str, schema: &schemars::Schema) -> Problems {
     let mut problems = Problems::new(file);
     let document = parse(text, file, &mut problems);
-    examine(&document, file, schema.as_value(), Level::Error, &mut problems);
+    examine(&document, file, schema.as_value(), Level::Error, None, &mut problems);
     problems
 }
 
-/// Checks a document, and enters the places of its keys into `problems`. Returns what must be taken out of it before
-/// the rest can be read, parents before children.
+/// What [`examine`] found besides problems.
+#[derive(Debug, Default)]
+pub(crate) struct Examined {
+    /// What must be taken out of the document before the rest can be read, parents before children.
+    pub(crate) unusable: BTreeSet<Vec<Step>>,
+    /// What the references to secrets led to.
+    pub(crate) secrets: BTreeMap<Vec<Step>, SecretString>,
+}
+
+/// Checks a document, and enters the places of its keys into `problems`. References to secrets are followed where
+/// `secrets` is given.
 pub(crate) fn examine(
     document: &Node,
     file: &str,
     schema: &Value,
     unknown: Level,
+    secrets: Option<&dyn SecretSource>,
     problems: &mut Problems,
-) -> BTreeSet<Vec<Step>> {
+) -> Examined {
     let mut spans = SpanIndex::default();
     document.index(&mut Vec::new(), &mut spans);
     problems.set_spans(spans);
@@ -31,25 +43,27 @@ pub(crate) fn examine(
         root: schema,
         file,
         unknown,
+        secrets,
         path: Vec::new(),
         found: Vec::new(),
-        unusable: BTreeSet::new(),
+        examined: Examined::default(),
         patterns: BTreeMap::new(),
     };
     if !walker.value(document, &document.origin, Shape::of(schema, schema)) {
-        walker.unusable.insert(Vec::new());
+        walker.examined.unusable.insert(Vec::new());
     }
     walker.found.into_iter().for_each(|p| problems.push(p));
-    walker.unusable
+    walker.examined
 }
 
 struct Walker<'s> {
     root: &'s Value,
     file: &'s str,
     unknown: Level,
+    secrets: Option<&'s dyn SecretSource>,
     path: Vec<Step>,
     found: Vec<Problem>,
-    unusable: BTreeSet<Vec<Step>>,
+    examined: Examined,
     patterns: BTreeMap<&'s str, Option<regex::Regex>>,
 }
 
@@ -81,12 +95,8 @@ impl<'s> Walker<'s> {
         if shape.deprecated {
             self.tell(Level::Warning, origin, "is going away", shape.description.unwrap_or_default());
         }
-        if shape.secret && !matches!(node.kind, Kind::Table(_)) {
-            return self.error(
-                origin,
-                "a secret is never written into the file",
-                "refer to it: { env = \"NAME\" }, { file = \"/path\" } or { vault = \"path#key\" }",
-            );
+        if shape.secret {
+            return self.secret(node, origin, shape);
         }
         if !shape.variants.is_empty() {
             return self.variant(node, origin, shape);
@@ -116,6 +126,31 @@ impl<'s> Walker<'s> {
             }
             Kind::Boolean(_) if shape.takes("boolean") => true,
             _ => self.wrong_type(node, origin, &shape),
+        }
+    }
+
+    /// Checks a secret: a reference, which is followed where there is a source, or, where it is a URL, one without a
+    /// password. Nothing that stands there is repeated, it may be the secret itself.
+    fn secret(&mut self, node: &Node, origin: &Origin, shape: Shape<'s>) -> bool {
+        match &node.kind {
+            Kind::Table(_) => {
+                if !self.variant(node, origin, Shape { secret: false, ..shape }) {
+                    return false;
+                }
+                let (Some(source), Some(reference)) = (self.secrets, Reference::of(node)) else { return true };
+                match reference.resolve(source) {
+                    Ok(secret) => {
+                        self.examined.secrets.insert(self.path.clone(), secret);
+                        true
+                    }
+                    Err(e) => self.error(origin, e.to_string(), e.hint()),
+                }
+            }
+            Kind::String(url) if shape.is_url() => match crate::format::open_url(url) {
+                Ok(()) => true,
+                Err(why) => self.error(origin, why, format!("refer to it: {FORMS}")),
+            },
+            _ => self.error(origin, "a secret is never written into the file", format!("refer to it: {FORMS}")),
         }
     }
 
@@ -169,12 +204,12 @@ impl<'s> Walker<'s> {
                     if shape.required.contains(&entry.key.as_str()) {
                         usable = false;
                     } else {
-                        self.unusable.insert(self.path.clone());
+                        self.examined.unusable.insert(self.path.clone());
                     }
                 }
             } else if let Some(schema) = shape.others {
                 if !self.value(&entry.value, &entry.origin, Shape::of(self.root, schema)) {
-                    self.unusable.insert(self.path.clone());
+                    self.examined.unusable.insert(self.path.clone());
                 }
             } else {
                 let missing = |k: &&str| !entries.iter().any(|e| e.key == **k);
@@ -244,7 +279,7 @@ impl<'s> Walker<'s> {
         for (i, item) in items.iter().enumerate() {
             self.path.push(Step::Index(i));
             if !self.value(item, &item.origin, Shape::of(self.root, schema)) {
-                self.unusable.insert(self.path.clone());
+                self.examined.unusable.insert(self.path.clone());
             }
             self.path.pop();
         }
@@ -403,20 +438,21 @@ impl<'s> Walker<'s> {
         let mut best: Option<Fit> = None;
         for variant in &shape.variants {
             let found = std::mem::take(&mut self.found);
-            let unusable = std::mem::take(&mut self.unusable);
+            let examined = std::mem::take(&mut self.examined);
             let usable = self.value(node, origin, shape.clone().with(self.root, variant));
             let found = std::mem::replace(&mut self.found, found);
-            let unusable = std::mem::replace(&mut self.unusable, unusable);
+            let examined = std::mem::replace(&mut self.examined, examined);
             // A variant of another type altogether is further away than one with a slip inside.
             let same_type = fits(node, &Shape::of(self.root, variant));
             let distance = found.len() + if same_type { 0 } else { 1_000 };
             if best.as_ref().is_none_or(|b| distance < b.distance) {
-                best = Some(Fit { distance, usable, found, unusable });
+                best = Some(Fit { distance, usable, found, examined });
             }
         }
         let Some(best) = best else { return true };
         self.found.extend(best.found);
-        self.unusable.extend(best.unusable);
+        self.examined.unusable.extend(best.examined.unusable);
+        self.examined.secrets.extend(best.examined.secrets);
         best.usable
     }
 }
@@ -426,7 +462,7 @@ struct Fit {
     distance: usize,
     usable: bool,
     found: Vec<Problem>,
-    unusable: BTreeSet<Vec<Step>>,
+    examined: Examined,
 }
 
 /// Whether the value is of a type that the shape takes.

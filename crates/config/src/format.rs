@@ -68,9 +68,50 @@ fn uri(text: &str) -> Option<String> {
     text.contains(|c: char| c.is_whitespace() || c.is_control()).then(|| "it has white space in it".into())
 }
 
+/// Why a URL that may hold a password cannot stand in the open. The text is not repeated.
+///
+/// # Errors
+/// It is no URL, or a password is in it: between `:` and `@`, or as a parameter.
+pub(crate) fn open_url(text: &str) -> Result<(), &'static str> {
+    if uri(text).is_some() {
+        return Err("is neither a URL nor a reference to one");
+    }
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    // A password may hold a `/` that should have been escaped: all that is before an `@` counts.
+    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+    let named = rest.split_once('?').is_some_and(|(_, query)| query.to_ascii_lowercase().contains("password"));
+    if user.contains(':') || named {
+        return Err("holds a password, and a secret is never written into the file");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_with_a_password_does_not_stand_in_the_open() {
+        for (text, want) in [
+            ("postgres://db.example:5432/n", ""),
+            ("postgres://nightshift@db.example/n?sslmode=verify-full", ""),
+            ("postgres://u:hunter2@db/n", "holds a password"),
+            ("postgres://:hunter2@db/n", "is neither a URL"),
+            ("postgres://u:hun/ter2@db/n", "holds a password"),
+            ("postgres://u:hun?ter2@db/n", "holds a password"),
+            ("postgres://db/n?user=u&PASSWORD=hunter2", "holds a password"),
+            ("postgres//u:hunter2@db/n", "is neither a URL"),
+            ("hunter2", "is neither a URL"),
+            ("", "is neither a URL"),
+        ] {
+            match open_url(text) {
+                Ok(()) => assert!(want.is_empty(), "{text}"),
+                Err(why) => {
+                    assert!(!want.is_empty() && why.starts_with(want) && !why.contains("hunter2"), "{text}: {why}")
+                }
+            }
+        }
+    }
 
     #[test]
     fn bad_addresses_say_what_is_wrong_with_them() {

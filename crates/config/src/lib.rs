@@ -14,7 +14,7 @@
 //! | `format: "uri"`, `"ip"` | what they say |
 //! | `pattern` | a regular expression that a text must match |
 //! | `x-unique: "KEY"` | this key differs among the tables of an array; `name` without being told, `false` to allow |
-//! | `x-secret: true` | the value is a [`Secret`]: never repeated in a message |
+//! | `x-secret: true` | the value is a [`SecretString`]: a reference in the file, never repeated in a message; with `format: "uri"` also a URL without a password |
 
 mod check;
 mod format;
@@ -32,7 +32,7 @@ pub use load::{Loaded, load, schema_of};
 pub use overrides::PREFIX;
 pub use problem::{Level, Position, Problem, Problems, SpanIndex};
 pub use reference::{reference, uncomment};
-pub use secret::{Secret, SecretError, SecretSource, SecretString, SystemSecrets};
+pub use secret::{SecretSource, SecretString, SystemSecrets};
 pub use shape::unknown_keywords;
 
 /// Longest file that is read, in bytes. A configuration of a thousand sources has a tenth of it.
@@ -50,7 +50,7 @@ pub fn fuzz_config_toml(bytes: &[u8]) {
         text: String,
         count: Option<u8>,
         ratio: f64,
-        secret: Option<Secret>,
+        secret: Option<SecretString>,
         list: Vec<Item>,
         map: std::collections::BTreeMap<String, Item>,
     }
@@ -60,9 +60,19 @@ pub fn fuzz_config_toml(bytes: &[u8]) {
         One { name: String, listen: String },
         Two { names: Vec<String> },
     }
+    /// Every variable is set, and there are no files: what is fuzzed must not read any.
+    struct Variables;
+    impl SecretSource for Variables {
+        fn variable(&self, name: &str) -> Option<String> {
+            Some(name.to_owned())
+        }
+        fn file(&self, _: &std::path::Path, _: u64) -> std::io::Result<Vec<u8>> {
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+    }
     let text = String::from_utf8_lossy(bytes);
     let env = [("NIGHTSHIFT__LIST".to_owned(), text.clone().into_owned()), (text.to_string(), "1".to_owned())];
-    let loaded = load::<Fuzzed>(&text, "fuzz.toml", env, Level::Error);
+    let loaded = load::<Fuzzed>(&text, "fuzz.toml", env, &Variables, Level::Error);
     assert!(loaded.problems.len() <= PROBLEMS_MAX);
     let _ = (loaded.problems.to_string(), loaded.problems.to_json());
 }

@@ -1,9 +1,10 @@
 //! From text to structs.
 
-use crate::check::examine;
+use crate::check::{Examined, examine};
 use crate::node::{Step, parse, path_text};
 use crate::overrides;
 use crate::problem::{Level, Problems};
+use crate::secret::{REDACTED, SecretSource, SecretString};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,20 +26,29 @@ pub fn schema_of<T: JsonSchema>() -> schemars::Schema {
 
 /// Reads `text`, called `file`, with the overrides among the environment variables `env` laid over it.
 ///
+/// References to secrets are followed to `secrets`; the struct is given what they lead to.
+///
 /// `unknown` is what an unknown key is: an error when a person asks for a check, a warning at start, so that a
 /// rollback under a newer file is no outage.
 pub fn load<T: DeserializeOwned + JsonSchema + Default>(
     text: &str,
     file: &str,
     env: impl IntoIterator<Item = (String, String)>,
+    secrets: &dyn SecretSource,
     unknown: Level,
 ) -> Loaded<T> {
     let schema = schema_of::<T>();
     let mut problems = Problems::new(file);
     let mut document = parse(text, file, &mut problems);
     overrides::apply(&mut document, schema.as_value(), env, &mut problems);
-    let unusable = examine(&document, file, schema.as_value(), unknown, &mut problems);
+    let Examined { unusable, secrets } =
+        examine(&document, file, schema.as_value(), unknown, Some(secrets), &mut problems);
     let mut value = document.to_value();
+    for (path, secret) in &secrets {
+        if let Some(place) = place(&mut value, path) {
+            *place = toml::Value::String(secret.expose().to_owned());
+        }
+    }
     prune(&mut value, &unusable, &mut problems);
     let config = match T::deserialize(value) {
         Ok(config) => config,
@@ -48,12 +58,22 @@ pub fn load<T: DeserializeOwned + JsonSchema + Default>(
             if !problems.has_errors() {
                 let path =
                     e.to_string().rsplit_once("in `").and_then(|(_, p)| p.split_once('`')).map(|(p, _)| p.to_owned());
-                problems.error(&path.unwrap_or_default(), e.message().trim().to_owned(), "");
+                // Only a struct that repeats what it refuses would put a secret in here.
+                let told = |message: String, secret: &SecretString| message.replace(secret.expose(), REDACTED);
+                let message = secrets.values().fold(e.message().trim().to_owned(), told);
+                problems.error(&path.unwrap_or_default(), message, "");
             }
             T::default()
         }
     };
     Loaded { config, problems }
+}
+
+fn place<'v>(value: &'v mut toml::Value, path: &[Step]) -> Option<&'v mut toml::Value> {
+    path.iter().try_fold(value, |v, step| match step {
+        Step::Key(key) => v.get_mut(key.as_str()),
+        Step::Index(i) => v.get_mut(*i),
+    })
 }
 
 /// Takes out what cannot be used, children before their parents, and remembers where the rest of a list came from.
@@ -64,11 +84,7 @@ fn prune(value: &mut toml::Value, unusable: &BTreeSet<Vec<Step>>, problems: &mut
             *value = toml::Value::Table(toml::Table::new());
             return;
         };
-        let parent = parents.iter().try_fold(&mut *value, |v, step| match step {
-            Step::Key(key) => v.get_mut(key.as_str()),
-            Step::Index(i) => v.get_mut(*i),
-        });
-        match (parent, last) {
+        match (place(value, parents), last) {
             (Some(toml::Value::Table(table)), Step::Key(key)) => {
                 table.remove(key);
             }

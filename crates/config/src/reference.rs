@@ -141,11 +141,7 @@ impl<'s> Writer<'s, '_> {
                 let chosen = shape.clone().with(self.root, schema);
                 let text = chosen.description.unwrap_or_default();
                 self.doc(&format!("Or {} = \"{name}\": {text}", tagged.tag));
-                for (key, schema) in chosen.properties.iter().filter(|(k, _)| **k != tagged.tag) {
-                    let inner = Shape::of(self.root, schema);
-                    let facts = self.facts(&inner, key, inner.default, chosen.required.contains(key));
-                    self.doc(&format!("- {key}: {} {facts}", inner.description.unwrap_or_default()));
-                }
+                self.alternative(&chosen, tagged.tag, "");
             }
             if let Some((_, schema)) = tagged.variants.iter().find(|(n, _)| *n == first) {
                 let chosen = shape.clone().with(self.root, schema);
@@ -161,6 +157,19 @@ impl<'s> Writer<'s, '_> {
         }
         self.line(&format!("{}[{path}]", if quiet { "#" } else { "" }));
         self.table(shape, path, variant, default, quiet);
+    }
+
+    /// Tells the keys of a variant that is not the one printed, and those of its tables.
+    fn alternative(&mut self, shape: &Shape<'s>, tag: &str, prefix: &str) {
+        for (key, schema) in shape.properties.iter().filter(|(k, _)| **k != tag) {
+            let inner = Shape::of(self.root, schema);
+            let facts = self.facts(&inner, key, inner.default, shape.required.contains(key));
+            let path = format!("{prefix}{key}");
+            self.doc(&format!("- {path}: {} {facts}", inner.description.unwrap_or_default()));
+            if !inner.secret {
+                self.alternative(&inner, "", &format!("{path}."));
+            }
+        }
     }
 
     fn setting(
@@ -193,7 +202,8 @@ impl<'s> Writer<'s, '_> {
     /// Type, range and default, one line.
     fn facts(&self, shape: &Shape<'s>, key: &str, default: Option<&Value>, must: bool) -> String {
         let mut kind = if shape.secret {
-            "a secret by reference".to_owned()
+            let open = if shape.is_url() { ", or a URL without a password" } else { "" };
+            format!("a secret by reference{open}")
         } else if let Some(choices) = &shape.choices {
             match choices.as_slice() {
                 [_] => return String::new(),
@@ -208,7 +218,7 @@ impl<'s> Writer<'s, '_> {
         match shape.format {
             None if key == "listen" && shape.takes("string") => kind = "an address and port".into(),
             Some("listen") => kind = "an address and port".into(),
-            Some("uri" | "url") => kind = "a URL".into(),
+            Some("uri" | "url") if !shape.secret => kind = "a URL".into(),
             Some("ip") => kind = "an IP address".into(),
             _ => {}
         }

@@ -171,6 +171,11 @@ impl<'s> Shape<'s> {
         self.types.is_empty() && self.variants.is_empty() && self.choices.is_none() && self.properties.is_empty()
     }
 
+    /// Whether it is a URL.
+    pub(crate) fn is_url(&self) -> bool {
+        matches!(self.format, Some("uri" | "url"))
+    }
+
     /// Whether it may be of this JSON type.
     pub(crate) fn takes(&self, kind: &str) -> bool {
         self.types.contains(&kind) || (kind == "integer" && self.types.contains(&"number"))

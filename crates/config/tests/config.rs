@@ -1,8 +1,8 @@
 //! The check, the loader and the reference, against a configuration such as the rooms write theirs.
 
 use nightshift_config::{
-    FILE_BYTES_MAX, Level, Problems, Secret, check, fuzz_config_toml, load, reference, schema_of, uncomment,
-    unknown_keywords,
+    FILE_BYTES_MAX, Level, Problems, SecretSource, SecretString, check, fuzz_config_toml, load, reference, schema_of,
+    uncomment, unknown_keywords,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -111,12 +111,12 @@ struct Sqlite {
 /// A server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Postgres {
-    /// Its URL, without password.
+    /// Its URL.
     #[schemars(extend("format" = "uri"))]
-    url: String,
+    url: SecretString,
     /// Its password.
     #[serde(default)]
-    password: Option<Secret>,
+    password: Option<SecretString>,
 }
 
 /// Who may call.
@@ -158,7 +158,7 @@ struct Scrape {
     targets: Vec<String>,
     /// Bearer token.
     #[serde(default)]
-    token: Option<Secret>,
+    token: Option<SecretString>,
     /// TLS.
     #[serde(default)]
     tls: Tls,
@@ -178,6 +178,20 @@ struct Service {
     /// Team.
     #[schemars(regex(pattern = r"^[a-z0-9-]+$"))]
     owner: String,
+}
+
+/// Two secrets, and nothing else.
+struct Known;
+
+impl SecretSource for Known {
+    fn variable(&self, name: &str) -> Option<String> {
+        matches!(name, "PGPASSWORD" | "NAME").then(|| "hunter2".to_owned())
+    }
+
+    fn file(&self, path: &std::path::Path, _: u64) -> std::io::Result<Vec<u8>> {
+        let there = path == std::path::Path::new("/run/url");
+        there.then(|| b"pg://u:hunter3@db/n\n".to_vec()).ok_or(std::io::ErrorKind::NotFound.into())
+    }
 }
 
 fn checked(text: &str) -> Problems {
@@ -293,7 +307,15 @@ fn every_kind_of_mistake_has_its_answer() {
             "[api]\nlisten = \"8080\"",
             "line 2: api.listen: \"8080\" is not a listen address: the address is missing; write ADDRESS:PORT",
         ),
-        ("[store]\ntype = \"postgres\"\nurl = \"db\"", "line 3: store.url: \"db\" is not a URL: it has no scheme"),
+        (
+            "[store]\ntype = \"postgres\"\nurl = \"db\"",
+            "line 3: store.url: is neither a URL nor a reference to one; refer to",
+        ),
+        (
+            "[store]\ntype = \"postgres\"\nurl = \"pg://u:hunter2@db/n\"",
+            "line 3: store.url: holds a password, and a secret",
+        ),
+        ("[store]\ntype = \"postgres\"\nurl = 5", "line 3: store.url: a secret is never written into the file"),
         (
             "[services.a]\nowner = \"A B\"",
             "line 2: services.a.owner: \"A B\" does not have the right form; it must match",
@@ -373,7 +395,7 @@ fn a_file_that_is_no_configuration_is_refused_in_one_line() {
 
 #[test]
 fn the_empty_file_is_the_default() {
-    let loaded = load::<Config>("", "nightshift.toml", no_env(), Level::Error);
+    let loaded = load::<Config>("", "nightshift.toml", no_env(), &Known, Level::Error);
     assert!(loaded.problems.is_empty());
     assert_eq!(loaded.config, Config::default());
     assert_eq!(loaded.problems.to_string(), "nightshift.toml: no problems\n");
@@ -382,26 +404,28 @@ fn the_empty_file_is_the_default() {
 #[test]
 fn at_start_an_unknown_key_is_a_warning_and_the_rest_counts() {
     let text = "[api]\nlisten = \"127.0.0.1:1\"\nfrom_the_future = true\n";
-    let loaded = load::<Config>(text, "nightshift.toml", no_env(), Level::Warning);
+    let loaded = load::<Config>(text, "nightshift.toml", no_env(), &Known, Level::Warning);
     assert!(!loaded.problems.has_errors());
     assert!(lines(&loaded.problems)[0].starts_with("line 3: warning: api.from_the_future: unknown key"));
     assert_eq!(loaded.config.api.listen, "127.0.0.1:1");
-    assert!(load::<Config>(text, "nightshift.toml", no_env(), Level::Error).problems.has_errors());
+    assert!(load::<Config>(text, "nightshift.toml", no_env(), &Known, Level::Error).problems.has_errors());
 }
 
 #[test]
 fn what_is_wrong_is_left_out_so_that_later_checks_see_the_rest() {
-    let loaded = load::<Config>(TEN_MISTAKES, "nightshift.toml", no_env(), Level::Error);
+    let loaded = load::<Config>(TEN_MISTAKES, "nightshift.toml", no_env(), &Known, Level::Error);
     let (config, mut problems) = (loaded.config, loaded.problems);
     assert_eq!(config.detect, Detect::default(), "each bad value became its default");
-    assert!(matches!(&config.store, Store::Postgres(p) if p.url.ends_with("nightshift") && p.password.is_none()));
+    assert!(
+        matches!(&config.store, Store::Postgres(p) if p.url.expose().ends_with("nightshift") && p.password.is_none())
+    );
     // Of the sources one has no readable type and one no readable targets, which must be there.
     assert!(matches!(config.sources.as_slice(), [Source::Host { interval_secs: 10, .. }]), "{:?}", config.sources);
     problems.error("store.url", "is not reachable", "start it");
     assert!(lines(&problems).contains(&"line 13: store.url: is not reachable; start it".to_owned()), "{problems}");
 
     let text = "[[sources]]\ntype='x'\n[[sources]]\ntype='host'\nname='a'\n";
-    let mut loaded = load::<Config>(text, "f.toml", no_env(), Level::Error);
+    let mut loaded = load::<Config>(text, "f.toml", no_env(), &Known, Level::Error);
     assert_eq!(loaded.config.sources.len(), 1);
     loaded.problems.error("sources[0].name", "is odd", "");
     assert!(lines(&loaded.problems).contains(&"line 5: sources[1].name: is odd".to_owned()), "{}", loaded.problems);
@@ -428,13 +452,13 @@ fn overrides_go_before_the_file_and_are_checked_like_it() {
         ("NIGHTSHIFT__AUTH__CACHE_SECS", "1"),
         ("NIGHTSHIFT__SERVICES__CHECKOUT__OWNER", "payments"),
     ]);
-    let loaded = load::<Config>(text, "nightshift.toml", good, Level::Error);
+    let loaded = load::<Config>(text, "nightshift.toml", good, &Known, Level::Error);
     assert!(loaded.problems.is_empty(), "{}", loaded.problems);
     let c = &loaded.config;
     assert_eq!((c.api.listen.as_str(), c.api.body_bytes_max), ("127.0.0.1:2", 2048));
     assert_eq!(c.api.hosts, ["a.example", "b.example"]);
     assert_eq!((c.detect.forecast, c.detect.workers, c.detect.sensitivity), (false, Some(2), Sensitivity::High));
-    assert!(matches!(&c.store, Store::Postgres(p) if p.password == Some(Secret::Env("PGPASSWORD".into()))));
+    assert!(matches!(&c.store, Store::Postgres(p) if p.password == Some("hunter2".into())));
     assert!(matches!(&c.sources[0], Source::Host { interval_secs: 5, .. }));
     assert_eq!(c.auth, Some(Auth { cache_secs: 1 }));
     assert_eq!(c.services["checkout"].owner, "payments");
@@ -451,16 +475,91 @@ fn overrides_go_before_the_file_and_are_checked_like_it() {
         ("NIGHTSHIFT__", "1", "the name is not SECTION__KEY"),
         ("NIGHTSHIFT__AUTH__CACHE_SECS", "301", "auth.cache_secs: 301 is not"),
     ] {
-        let loaded = load::<Config>(text, "nightshift.toml", env(&[(name, value)]), Level::Error);
+        let loaded = load::<Config>(text, "nightshift.toml", env(&[(name, value)]), &Known, Level::Error);
         let all = loaded.problems.sorted();
         assert_eq!(all.len(), 1, "{name}\n{}", loaded.problems);
         assert_eq!(all[0].file, format!("environment variable {name}"));
         assert!(all[0].to_string().contains(want), "{name}: {}", all[0]);
     }
     let secret = env(&[("NIGHTSHIFT__STORE__PASSWORD", "hunter2"), ("NIGHTSHIFT__STORE__TYPE", "postgres")]);
-    let loaded = load::<Config>("[store]\nurl='pg://a'", "f", secret, Level::Error);
+    let loaded = load::<Config>("[store]\nurl='pg://a'", "f", secret, &Known, Level::Error);
     assert!(loaded.problems.to_string().contains("a secret is never written into the file"), "{}", loaded.problems);
     assert!(!loaded.problems.to_string().contains("hunter2"));
+}
+
+#[test]
+fn references_become_the_secrets_that_they_lead_to() {
+    let text = "[[sources]]\ntype='nonsense'\n[[sources]]\ntype='scrape'\nname='a'\ntargets=['b']\ntoken={env='PGPASSWORD'}\n\
+                [store]\ntype='postgres'\nurl={file='/run/url'}\n[store.password]\nenv='NAME'\n";
+    let loaded = load::<Config>(text, "f.toml", no_env(), &Known, Level::Error);
+    assert_eq!(lines(&loaded.problems).len(), 1, "{}", loaded.problems);
+    let Store::Postgres(store) = &loaded.config.store else { panic!("{:?}", loaded.config.store) };
+    assert_eq!(store.url.expose(), "pg://u:hunter3@db/n");
+    assert_eq!(store.password.as_ref().map(SecretString::expose), Some("hunter2"));
+    // The element before it is taken out, and the secret still reaches the right one.
+    let [Source::Scrape(scrape)] = loaded.config.sources.as_slice() else { panic!("{:?}", loaded.config.sources) };
+    assert_eq!(scrape.token.as_ref().map(SecretString::expose), Some("hunter2"));
+
+    let json = serde_json::to_string(&loaded.config).unwrap();
+    for shown in [format!("{loaded:?}"), format!("{:#?}", loaded.config), json, loaded.problems.to_json().to_string()] {
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_is_told_with_its_line() {
+    for (reference, want) in [
+        ("{ env = 'UNSET' }", "environment variable `UNSET` is not set, or is not text; set it where Nightshift is"),
+        ("{ file = '/nowhere' }", "file `/nowhere` cannot be read: entity not found; put the secret there"),
+        ("{ file = 'token' }", "file `token` is not told by its whole path; begin it with /"),
+        (
+            "{ vault = 'kv/db#password' }",
+            "vault `kv/db#password` cannot be asked: this version has no vault client; let",
+        ),
+        ("{ env = '' }", ""),
+        ("{ env = 'NAME', file = '/run/url' }", "needs exactly one of `env`, `file` or `vault`, has 2"),
+        ("{}", "needs exactly one of `env`, `file` or `vault`, has 0"),
+        (
+            "'hunter2'",
+            "a secret is never written into the file; refer to it: { env = \"NAME\" }, { file = \"/path\" } or",
+        ),
+        ("4242", "a secret is never written into the file"),
+        ("['hunter2']", "a secret is never written into the file"),
+    ] {
+        let text = format!("[store]\ntype='postgres'\nurl='pg://db'\npassword={reference}\n");
+        let loaded = load::<Config>(&text, "f.toml", no_env(), &Known, Level::Error);
+        let got = lines(&loaded.problems);
+        assert_eq!(got.len(), 1, "{reference}: {got:?}");
+        assert!(got[0].starts_with("line 4: store.password") && got[0].contains(want), "{reference}: {got:?}");
+        assert!(!got[0].contains("hunter2") && !got[0].contains("4242"), "{got:?}");
+        assert!(matches!(&loaded.config.store, Store::Postgres(p) if p.password.is_none()), "{:?}", loaded.config);
+    }
+    // What must be there takes with it what cannot be without.
+    let loaded = load::<Config>("[store]\ntype='postgres'\nurl={env='UNSET'}", "f", no_env(), &Known, Level::Error);
+    assert_eq!(loaded.config.store, Store::default());
+    assert!(loaded.problems.has_errors());
+    // Only the form is looked at by a check.
+    assert!(checked("[store]\ntype='postgres'\nurl={env='UNSET'}").is_empty());
+}
+
+#[test]
+fn a_struct_that_repeats_what_it_refuses_does_not_tell_a_secret() {
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(default)]
+    struct Talkative {
+        #[schemars(with = "SecretString")]
+        at: Option<Loud>,
+    }
+    #[derive(Debug)]
+    struct Loud;
+    impl<'de> Deserialize<'de> for Loud {
+        fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            Err(serde::de::Error::custom(format!("what is {}?", String::deserialize(d)?)))
+        }
+    }
+    let loaded = load::<Talkative>("at = { env = 'NAME' }", "f.toml", no_env(), &Known, Level::Error);
+    assert_eq!(lines(&loaded.problems), ["line 1: at: what is [secret]?"]);
+    assert!(loaded.config.at.is_none());
 }
 
 #[test]
@@ -476,7 +575,7 @@ fn what_only_the_struct_refuses_is_told_with_its_line() {
         #[schemars(with = "String")]
         at: Option<std::net::IpAddr>,
     }
-    let loaded = load::<Strict>("[section]\nat = \"here\"\n", "f.toml", no_env(), Level::Error);
+    let loaded = load::<Strict>("[section]\nat = \"here\"\n", "f.toml", no_env(), &Known, Level::Error);
     let got = lines(&loaded.problems);
     assert_eq!(got.len(), 1);
     assert!(got[0].starts_with("line 2: section.at: invalid IP address"), "{got:?}");
@@ -487,10 +586,10 @@ fn what_only_the_struct_refuses_is_told_with_its_line() {
 fn the_reference_is_valid_as_it_is_and_with_every_setting_let_in() {
     let schema = schema_of::<Config>();
     let text = reference(&schema, &serde_json::to_value(Config::default()).unwrap());
-    let as_it_is = load::<Config>(&text, "reference.toml", no_env(), Level::Error);
+    let as_it_is = load::<Config>(&text, "reference.toml", no_env(), &Known, Level::Error);
     assert!(as_it_is.problems.is_empty(), "{}\n{text}", as_it_is.problems);
     assert_eq!(as_it_is.config, Config::default());
-    let all = load::<Config>(&uncomment(&text), "reference.toml", no_env(), Level::Error);
+    let all = load::<Config>(&uncomment(&text), "reference.toml", no_env(), &Known, Level::Error);
     assert!(all.problems.is_empty(), "{}\n{}", all.problems, uncomment(&text));
     assert_eq!((&all.config.api, &all.config.store), (&Api::default(), &Store::default()));
     assert_eq!(all.config.detect.warmup_points, 30);

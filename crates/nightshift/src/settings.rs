@@ -11,7 +11,7 @@ use nightshift_collect::http::HttpLimits;
 use nightshift_collect::otlp::OtlpConfig;
 use nightshift_collect::remote_write::RemoteWriteConfig;
 use nightshift_collect::supervise::{RestartConfig, SourceConfig};
-use nightshift_config::{Level, Loaded, Problems};
+use nightshift_config::{Level, Loaded, Problems, SystemSecrets};
 use nightshift_detect::logs::LogConfig;
 use nightshift_detect::metrics::MetricsConfig;
 use nightshift_detect::rules::RuleConfig;
@@ -138,7 +138,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads a file (or, without one, the empty configuration) with the overrides of the environment.
+    /// Reads a file (or, without one, the empty configuration) with the overrides of the environment, and
+    /// fetches the secrets that it refers to.
     ///
     /// # Errors
     /// When the file is not there (bad input) or cannot be read.
@@ -162,7 +163,9 @@ impl Settings {
             }
             None => (String::new(), "environment".to_owned()),
         };
-        Ok(nightshift_config::load(&text, &name, std::env::vars(), unknown))
+        // `vars` would panic at a variable that is not text; none of ours is.
+        let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Ok(nightshift_config::load(&text, &name, env, &SystemSecrets, unknown))
     }
 
     /// Settings and data folder for a command that works beside the service. Errors in the file are printed.

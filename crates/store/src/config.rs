@@ -2,6 +2,7 @@
 
 use crate::head::HeadFiles;
 use crate::{MemoryStore, SqlStore, Store, StoreError};
+use nightshift_config::SecretString;
 use nightshift_model::Clock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,32 +30,24 @@ pub struct SqliteConfig {
 }
 
 /// PostgreSQL.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PostgresConfig {
     /// `postgres://user:password@host:5432/database`; `options[search_path]=NAME` chooses a schema, `sslmode=verify-full` checks the server.
-    pub url: String,
+    #[schemars(extend("format" = "uri"))]
+    pub url: SecretString,
     /// Connections at most; one of them writes.
+    #[serde(default = "max_connections")]
     #[schemars(range(min = 2, max = 100))]
     pub max_connections: u32,
+}
+
+const fn max_connections() -> u32 {
+    8
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
         Self::Sqlite(SqliteConfig::default())
-    }
-}
-
-impl Default for PostgresConfig {
-    fn default() -> Self {
-        Self { url: String::new(), max_connections: 8 }
-    }
-}
-
-impl std::fmt::Debug for PostgresConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The URL holds the password.
-        f.debug_struct("PostgresConfig").field("max_connections", &self.max_connections).finish_non_exhaustive()
     }
 }
 
@@ -71,7 +64,7 @@ impl StoreConfig {
                 Arc::new(SqlStore::open_sqlite(&config.file(data_dir), heads, clock.as_ref()).await?)
             }
             Self::Postgres(config) => {
-                Arc::new(SqlStore::open_postgres(&config.url, config.max_connections, heads).await?)
+                Arc::new(SqlStore::open_postgres(config.url.expose(), config.max_connections, heads).await?)
             }
             Self::Memory => Arc::new(MemoryStore::new()),
         })
@@ -97,7 +90,9 @@ impl StoreConfig {
     pub async fn build_reader(&self, data_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
             Self::Sqlite(config) => Arc::new(SqlStore::read_sqlite(&config.file(data_dir)).await?),
-            Self::Postgres(config) => Arc::new(SqlStore::read_postgres(&config.url, config.max_connections).await?),
+            Self::Postgres(config) => {
+                Arc::new(SqlStore::read_postgres(config.url.expose(), config.max_connections).await?)
+            }
             Self::Memory => {
                 return Err(StoreError::Database {
                     what: "open the store".into(),
@@ -126,10 +121,12 @@ mod tests {
         assert_eq!(c.file(Path::new("/d")), Path::new("/d/nightshift.db"));
         let StoreConfig::Sqlite(c) = read(r#"{"type":"sqlite","path":"/x/y.db"}"#) else { panic!("not sqlite") };
         assert_eq!(c.file(Path::new("/d")), Path::new("/x/y.db"));
-        let StoreConfig::Postgres(c) = read(r#"{"type":"postgres","url":"postgres://u:secret@h/d"}"#) else {
+        let StoreConfig::Postgres(c) = read(r#"{"type":"postgres","url":"postgres://u:hunter2@h/d"}"#) else {
             panic!("not postgres")
         };
         assert_eq!(c.max_connections, 8);
-        assert!(!format!("{c:?}").contains("secret"));
+        assert_eq!(c.url.expose(), "postgres://u:hunter2@h/d");
+        assert!(!format!("{c:?}").contains("hunter2") && !serde_json::to_string(&c).unwrap().contains("hunter2"));
+        assert!(serde_json::from_str::<StoreConfig>(r#"{"type":"postgres"}"#).is_err(), "there is no default server");
     }
 }

@@ -34,6 +34,8 @@ pub struct Query {
 pub struct PromqlConfig {
     /// Address of the server, with the path before `/api/v1` where there is one.
     pub url: String,
+    /// How to say who we are.
+    pub credentials: Credentials,
     /// The questions.
     pub queries: Vec<Query>,
     /// How often they are asked.
@@ -54,6 +56,7 @@ impl Default for PromqlConfig {
     fn default() -> Self {
         Self {
             url: "http://127.0.0.1:9090".into(),
+            credentials: Credentials::None,
             queries: Vec::new(),
             interval_secs: 15,
             timeout_secs: 10,
@@ -85,13 +88,12 @@ enum Outcome {
 pub struct PromqlSource {
     name: String,
     settings: PromqlConfig,
-    credentials: Credentials,
 }
 
 impl PromqlSource {
     /// A source of this name.
-    pub fn new(name: &str, settings: PromqlConfig, credentials: Credentials) -> Self {
-        Self { name: name.to_owned(), settings, credentials }
+    pub fn new(name: &str, settings: PromqlConfig) -> Self {
+        Self { name: name.to_owned(), settings }
     }
 
     /// The address to ask; credentials in it are refused, as it is shown and logged.
@@ -103,7 +105,9 @@ impl PromqlSource {
             return Err(bad("use `url` of a prometheus_query source; write it as http://host:port"));
         }
         if !base.username().is_empty() || base.password().is_some() {
-            return Err(bad("use `url` of a prometheus_query source: it holds credentials; put them where secrets go"));
+            return Err(bad(
+                "use `url` of a prometheus_query source: it holds credentials; put them into `credentials`",
+            ));
         }
         Ok(format!("{}/api/v1/query", self.settings.url.trim_end_matches('/')))
     }
@@ -234,7 +238,7 @@ impl Source for PromqlSource {
     async fn run(&mut self, context: &SourceContext) -> Result<(), SourceError> {
         let endpoint = self.endpoint()?;
         let timeout = Duration::from_secs(self.settings.timeout_secs);
-        let client = Client::new(self.credentials.clone(), timeout).map_err(|e| SourceError {
+        let client = Client::new(self.settings.credentials.clone(), timeout).map_err(|e| SourceError {
             what: "set up the queries".into(),
             source: Some(Box::new(e)),
             fatal: true,

@@ -46,6 +46,8 @@ pub struct ScrapeConfig {
     pub scheme: String,
     /// What is asked.
     pub metrics_path: String,
+    /// How to say who we are, to every target.
+    pub credentials: Credentials,
     /// Whether a label of a sample wins over the target's of the same name; else it becomes `exported_NAME`.
     pub honor_labels: bool,
     /// Whether a sample's own time is believed.
@@ -69,6 +71,7 @@ impl Default for ScrapeConfig {
             timeout_secs: 10,
             scheme: "http".into(),
             metrics_path: "/metrics".into(),
+            credentials: Credentials::None,
             honor_labels: false,
             honor_timestamps: true,
             body_bytes_max: 32 << 20,
@@ -98,13 +101,12 @@ struct Board {
 pub struct ScrapeSource {
     name: String,
     settings: Arc<ScrapeConfig>,
-    credentials: Credentials,
 }
 
 impl ScrapeSource {
     /// A source of this name.
-    pub fn new(name: &str, settings: ScrapeConfig, credentials: Credentials) -> Self {
-        Self { name: name.to_owned(), settings: Arc::new(settings), credentials }
+    pub fn new(name: &str, settings: ScrapeConfig) -> Self {
+        Self { name: name.to_owned(), settings: Arc::new(settings) }
     }
 
     /// The targets of now, and what is wrong. A file that cannot be read keeps the targets that it gave before.
@@ -156,7 +158,7 @@ impl Source for ScrapeSource {
 
     async fn run(&mut self, context: &SourceContext) -> Result<(), SourceError> {
         let timeout = Duration::from_secs(self.settings.timeout_secs);
-        let client = Client::new(self.credentials.clone(), timeout).map_err(|e| SourceError {
+        let client = Client::new(self.settings.credentials.clone(), timeout).map_err(|e| SourceError {
             what: "set up scraping".into(),
             source: Some(Box::new(e)),
             fatal: true,

@@ -1,0 +1,154 @@
+//! Secrets by reference, from the file to the rooms' settings, and never out again.
+
+use nightshift::settings::Settings;
+use nightshift_bus::BusConfig;
+use nightshift_collect::client::Credentials;
+use nightshift_collect::supervise::SourceConfig;
+use nightshift_config::{Level, SecretString};
+use nightshift_store::StoreConfig;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Every secret of these tests has it in it.
+const MARK: &str = "hunter2";
+
+/// A configuration with a secret wherever there can be one; all are in files of `folder`.
+fn every_secret(folder: &Path) -> String {
+    let put = |name: &str, secret: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, secret).unwrap();
+        format!("{{ file = {:?} }}", path.to_str().unwrap())
+    };
+    let sasl = put("sasl", "hunter2-of-kafka\n");
+    let url = put("url", "postgres://nightshift:hunter2-of-postgres@db.example/nightshift\n");
+    let bearer = put("bearer", "hunter2-of-web\n");
+    let basic = put("basic", "hunter2-of-prometheus\n");
+    format!(
+        r#"
+[bus]
+type = "kafka"
+[bus.sasl]
+mechanism = "SCRAM-SHA-512"
+username = "nightshift"
+password = {sasl}
+
+[store]
+type = "postgres"
+url = {url}
+
+[sources.web]
+type = "prometheus_scrape"
+credentials = {{ type = "bearer", token = {bearer} }}
+
+[sources.questions]
+type = "prometheus_query"
+[sources.questions.credentials]
+type = "basic"
+user = "nightshift"
+password = {basic}
+"#
+    )
+}
+
+fn told(secret: &SecretString) -> &str {
+    secret.expose()
+}
+
+#[test]
+fn every_room_is_given_its_secret_and_none_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nightshift.toml");
+    std::fs::write(&file, every_secret(folder.path())).unwrap();
+    let loaded = Settings::read(Some(&file), Level::Error).unwrap();
+    assert!(loaded.problems.is_empty(), "{}", loaded.problems);
+    let settings = &loaded.config;
+
+    let BusConfig::Kafka(kafka) = &settings.bus else { panic!("{:?}", settings.bus) };
+    assert_eq!(kafka.sasl.as_ref().map(|s| told(&s.password)), Some("hunter2-of-kafka"));
+    let StoreConfig::Postgres(store) = &settings.store else { panic!("{:?}", settings.store) };
+    assert_eq!(told(&store.url), "postgres://nightshift:hunter2-of-postgres@db.example/nightshift");
+    let SourceConfig::PrometheusScrape(web) = &settings.sources["web"] else { panic!("{:?}", settings.sources) };
+    assert!(matches!(&web.credentials, Credentials::Bearer { token } if told(token) == "hunter2-of-web"));
+    let SourceConfig::PrometheusQuery(asks) = &settings.sources["questions"] else { panic!("{:?}", settings.sources) };
+    assert!(
+        matches!(&asks.credentials, Credentials::Basic { password, .. } if told(password) == "hunter2-of-prometheus")
+    );
+
+    let json = serde_json::to_string(settings).unwrap();
+    assert_eq!(json.matches("[secret]").count(), 4, "{json}");
+    let toml = toml::to_string(settings).unwrap();
+    for shown in [json, toml, format!("{settings:?}"), format!("{settings:#?}"), format!("{:?}", loaded.problems)] {
+        assert!(!shown.contains(MARK), "{shown}");
+    }
+}
+
+fn nightshift(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nightshift"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NIGHTSHIFT")) {
+        command.env_remove(name);
+    }
+    command.args(args).current_dir(folder).env("HOME", folder).envs(env.iter().copied()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn check_follows_references_and_repeats_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |text: &str| std::fs::write(folder.path().join("nightshift.toml"), text).unwrap();
+    let check = ["check", "-c", "nightshift.toml"];
+    write(&every_secret(folder.path()));
+    let fine = nightshift(folder.path(), &check, &[]);
+    assert!(fine.status.success() && !text(&fine).contains(MARK), "{}", text(&fine));
+
+    let source = "[sources.web]\ntype = \"prometheus_scrape\"\n[sources.web.credentials]\ntype = \"bearer\"\n";
+    for (token, want) in [
+        ("{ env = \"WEB_TOKEN\" }", ""),
+        (
+            "{ env = \"WEB_TOKEN_2\" }",
+            "line 5: sources.web.credentials.token: environment variable `WEB_TOKEN_2` is not",
+        ),
+        ("{ vault = \"kv/web#token\" }", "line 5: sources.web.credentials.token: vault `kv/web#token` cannot be asked"),
+        (
+            "\"hunter2\"",
+            "line 5: sources.web.credentials.token: a secret is never written into the file; refer to it: {",
+        ),
+        ("{ env = \"TWO_LINES\" }", "use the bearer token: it has blanks"),
+    ] {
+        write(&format!("{source}token = {token}\n"));
+        let env = [("WEB_TOKEN", "hunter2-of-web"), ("TWO_LINES", "hunter2\nX-Admin: hunter2")];
+        for args in [&check[..], &["check", "-c", "nightshift.toml", "--json"]] {
+            let done = nightshift(folder.path(), args, &env);
+            let said = text(&done);
+            assert_eq!(done.status.success(), want.is_empty(), "{token}: {said}");
+            assert!(!said.contains(MARK), "{said}");
+            if args.len() == 3 {
+                assert!(said.contains(want), "{token}: want {want}, got {said}");
+            }
+        }
+    }
+    write("[store]\ntype = \"postgres\"\nurl = \"postgres://u:hunter2@db.example/n\"\n");
+    let refused = text(&nightshift(folder.path(), &check, &[]));
+    assert!(refused.contains("line 3: store.url: holds a password") && !refused.contains(MARK), "{refused}");
+    write("[store]\ntype = \"postgres\"\nurl = \"postgres://u@db.example/n\"\n");
+    let fine = nightshift(folder.path(), &check, &[]);
+    assert!(fine.status.success(), "{}", text(&fine));
+}
+
+#[test]
+fn the_reference_shows_where_secrets_go_and_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let reference = text(&nightshift(folder.path(), &["config", "reference"], &[]));
+    for want in [
+        "{ env = \"NAME\" }, { file = \"/path\" } or { vault = \"path#key\" }",
+        "- sasl.password: Password. A secret by reference; must be there.",
+        "A secret by reference, or a URL without a password; must be there.",
+        "- token: The token. A secret by reference; must be there.",
+        "- password: Password. A secret by reference; must be there.",
+    ] {
+        let words = |text: &str| text.split_whitespace().filter(|w| *w != "#").collect::<Vec<_>>().join(" ");
+        assert!(words(&reference).contains(want), "`{want}` is not in the reference");
+    }
+}
