@@ -126,7 +126,7 @@ fn the_final_groups_are_told_for_every_line() {
 
 #[test]
 fn the_corpus_of_the_fuzzer_passes() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/log_line");
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/detect_log_line");
     let mut n = 0;
     for entry in std::fs::read_dir(dir).unwrap() {
         nightshift_detect::logs::detector::fuzz_log_line(&std::fs::read(entry.unwrap().path()).unwrap());
