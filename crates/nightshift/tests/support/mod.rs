@@ -105,10 +105,19 @@ impl Server {
         (response.status().as_u16(), response.json().await.unwrap_or(Value::Null))
     }
 
-    /// All incidents, those of test injections too.
+    /// All incidents, those of test injections too, page by page.
     pub(crate) async fn incidents(&self) -> Vec<Incident> {
-        let answer = self.get("/api/v1/incidents?limit=1000&synthetic=true").await;
-        serde_json::from_value(answer["data"].clone()).unwrap()
+        let mut all: Vec<Incident> = Vec::new();
+        let mut page = "/api/v1/incidents?limit=500&synthetic=true".to_owned();
+        loop {
+            let answer = self.get(&page).await;
+            let data = answer["data"].clone();
+            all.extend(serde_json::from_value::<Vec<Incident>>(data).unwrap_or_else(|e| panic!("{e}: {answer}")));
+            match answer["next"].as_str() {
+                Some(next) => page = format!("/api/v1/incidents?limit=500&synthetic=true&cursor={next}"),
+                None => return all,
+            }
+        }
     }
 
     /// The text of `/metrics`.
