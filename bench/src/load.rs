@@ -307,7 +307,6 @@ impl Server {
             ("NIGHTSHIFT__METRICS__LISTEN", "127.0.0.1:0"),
             ("NIGHTSHIFT__OTLP__GRPC_LISTEN", "127.0.0.1:0"),
             ("NIGHTSHIFT__OTLP__HTTP_LISTEN", "127.0.0.1:0"),
-            ("NIGHTSHIFT__SYSLOG__LISTEN", "127.0.0.1:0"),
             // Only the load is measured.
             ("NIGHTSHIFT__DEFAULT_SOURCES", "false"),
         ] {

@@ -137,7 +137,7 @@ async fn rsyslog_and_logger_send_syslog() {
     let Some(rsyslogd) = program("NIGHTSHIFT_TEST_RSYSLOGD", "rsyslogd") else { return };
     let port = free_port();
     let server = Server::start(&format!(
-        "default_sources = false\n[sources.syslog]\ntype = \"syslog\"\nlisten = \"127.0.0.1:{port}\"\n"
+        "default_sources = false\n[sources.syslog]\ntype = \"syslog\"\nudp_listen = \"127.0.0.1:{port}\"\ntcp_listen = \"127.0.0.1:{port}\"\n"
     ))
     .await;
     let folder = tempfile::tempdir().unwrap();
