@@ -1,6 +1,6 @@
 //! Which bus to use, as the user writes it.
 
-use crate::embedded::EmbeddedBus;
+use crate::embedded::{EmbeddedBus, EmbeddedReader};
 use crate::memory::MemoryBus;
 use crate::{Bus, BusError};
 use nightshift_config::SecretString;
@@ -238,11 +238,36 @@ pub async fn build(config: &BusConfig, data_dir: &Path, clock: Arc<dyn Clock>) -
         #[cfg(feature = "kafka")]
         BusConfig::Kafka(config) => Ok(Arc::new(crate::kafka::KafkaBus::connect(config.clone()).await?)),
         #[cfg(not(feature = "kafka"))]
-        BusConfig::Kafka(_) => Err(BusError::Invalid(
-            "this build has no Kafka: use the published binary, or build with `--features kafka`".into(),
-        )),
+        BusConfig::Kafka(_) => Err(no_kafka()),
         BusConfig::Memory(config) => Ok(Arc::new(MemoryBus::new(config.clone()))),
     }
+}
+
+/// Opens the configured bus to be read only, also beside a process that has it: for `bus topics`, `groups` and `read`.
+/// Of the embedded log nothing is made, cut or removed; publishing and joining groups is refused.
+///
+/// # Errors
+/// [`BusError::Invalid`] when there is no embedded log in `data_dir`, or for a bus in memory; for Kafka as [`build`].
+pub async fn build_reader(config: &BusConfig, data_dir: &Path) -> Result<Arc<dyn Bus>, BusError> {
+    match config {
+        BusConfig::Embedded(config) => {
+            let (dir, config) = (data_dir.join("bus"), config.clone());
+            let bus = crate::embedded::blocking(move || EmbeddedReader::open(&dir, &config)).await?;
+            Ok(Arc::new(bus))
+        }
+        #[cfg(feature = "kafka")]
+        BusConfig::Kafka(config) => Ok(Arc::new(crate::kafka::KafkaBus::connect(config.clone()).await?)),
+        #[cfg(not(feature = "kafka"))]
+        BusConfig::Kafka(_) => Err(no_kafka()),
+        BusConfig::Memory(_) => {
+            Err(BusError::Invalid("a bus in memory can only be read by its own process: ask its API".into()))
+        }
+    }
+}
+
+#[cfg(not(feature = "kafka"))]
+fn no_kafka() -> BusError {
+    BusError::Invalid("this build has no Kafka: use the published binary, or build with `--features kafka`".into())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod seeds;
 pub mod snapshot;
 
 pub use config::{
-    BusConfig, EmbeddedConfig, KafkaConfig, KafkaSasl, KafkaTls, MemoryConfig, SaslMechanism, build,
+    BusConfig, EmbeddedConfig, KafkaConfig, KafkaSasl, KafkaTls, MemoryConfig, SaslMechanism, build, build_reader,
 };
 pub use dead_letter::{DEAD_LETTER_SCHEMA, DeadLetter, dead_letter};
 

@@ -48,21 +48,10 @@ impl CommitLog {
         groups: Arc<Mutex<GroupTable>>,
         fsync: bool,
     ) -> Result<(Arc<Self>, std::thread::JoinHandle<()>), BusError> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(BusError::io(format!("read commits `{}`", path.display()))(e)),
-        };
-        let (frames, good) = decode(&bytes);
-        if good < bytes.len() {
-            tracing::warn!(path = %path.display(), good_bytes = good, bytes = bytes.len(),
+        let (good, bytes) = load(path, &mut groups.lock())?;
+        if good < bytes {
+            tracing::warn!(path = %path.display(), good_bytes = good, bytes,
                 "the end of the commits is damaged; groups read again what they had committed there");
-        }
-        {
-            let mut table = groups.lock();
-            for (group, at, offset) in frames {
-                table.set_committed(&group, at, offset);
-            }
         }
         let log = Arc::new(Self { path: path.into(), queue: Mutex::default(), arrived: Condvar::new(), groups, fsync });
         let file = log.compact()?;
@@ -199,6 +188,21 @@ fn encode(out: &mut Vec<u8>, group: &str, positions: &[(TopicPartition, u64)]) {
         out.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
         out.extend_from_slice(&payload);
     }
+}
+
+/// Reads the commits in `path` into `table`, none when there is no such file. Gives how many of its bytes were good, and
+/// how many it has.
+pub(crate) fn load(path: &Path, table: &mut GroupTable) -> Result<(usize, usize), BusError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(BusError::io(format!("read commits `{}`", path.display()))(e)),
+    };
+    let (frames, good) = decode(&bytes);
+    for (group, at, offset) in frames {
+        table.set_committed(&group, at, offset);
+    }
+    Ok((good, bytes.len()))
 }
 
 /// Reads frames up to the first bad one; also how many bytes were good.

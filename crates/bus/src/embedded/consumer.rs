@@ -1,9 +1,10 @@
 //! Reading: a member of a group, from the tail cache while it keeps up and from the files while it catches up.
 
-use super::format::Place;
-use super::log::{Find, Reader, Segment, TopicLog};
+use super::Inner;
+use super::log::Reader;
+use super::read::{Budget, Cursor, Want, scan};
+use super::view::Find;
 use super::writer::Appender;
-use super::{Inner, blocking};
 use crate::group::{Change, MemberId};
 use crate::{BusError, Consumer, Polled, Record, TopicPartition};
 use async_trait::async_trait;
@@ -13,9 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// File bytes looked through in one go before other work gets a turn.
-const SCAN_BYTES: u64 = 8 << 20;
 
 /// A member of a group.
 pub(super) struct EmbeddedConsumer {
@@ -38,37 +36,6 @@ struct Subscribed {
     turn: u32,
 }
 
-/// A place in the files; every record before it with an offset of at least `place.next` is yet to be read.
-#[derive(Clone)]
-struct Cursor {
-    segment: Arc<Segment>,
-    place: Place,
-}
-
-/// What is wanted of one partition.
-#[derive(Debug, Clone, Copy)]
-struct Want {
-    partition: u32,
-    from: u64,
-}
-
-/// How much one poll may bring.
-struct Budget {
-    records: usize,
-    bytes: u64,
-}
-
-impl Budget {
-    fn take(&mut self, len: usize) {
-        self.records -= 1;
-        self.bytes = self.bytes.saturating_sub(len as u64);
-    }
-
-    const fn spent(&self) -> bool {
-        self.records == 0 || self.bytes == 0
-    }
-}
-
 impl EmbeddedConsumer {
     pub(super) fn join(inner: Arc<Inner>, group: &str, topics: Vec<Arc<Appender>>) -> Self {
         let wake = Arc::new(Notify::new());
@@ -80,13 +47,14 @@ impl EmbeddedConsumer {
                 Subscribed { appender, reader, positions: BTreeMap::new(), cursor: None, turn: 0 }
             })
             .collect();
-        let names = topics.iter().map(|t| (t.appender.log.name.to_string(), t.appender.log.partitions)).collect();
+        let names =
+            topics.iter().map(|t| (t.appender.log.shown.name.to_string(), t.appender.log.shown.partitions)).collect();
         let id = inner.groups.lock().join(group, names, wake.clone());
         Self { inner, group: group.into(), id, wake, topics, turn: 0 }
     }
 
     fn topic(&mut self, name: &str) -> Option<&mut Subscribed> {
-        self.topics.iter_mut().find(|t| *t.appender.log.name == *name)
+        self.topics.iter_mut().find(|t| *t.appender.log.shown.name == *name)
     }
 
     fn apply(&mut self, change: Change) -> Polled {
@@ -128,7 +96,7 @@ impl Subscribed {
     /// Where to go on, kept within what exists: a position beyond the end (of a log that lost its unsynced end) would
     /// skip what is appended next.
     fn set_position(&mut self, partition: u32, offset: u64) {
-        let view = self.appender.log.view.read();
+        let view = self.appender.log.shown.view.read();
         let end = view.next.get(partition as usize).copied().unwrap_or(0);
         self.positions.insert(partition, offset.clamp(view.start(partition), end));
     }
@@ -138,7 +106,7 @@ impl Subscribed {
         if !behind.is_empty() {
             // Half of the poll at most: partitions that keep up must not wait for one that replays.
             let share = Budget { records: budget.records.div_ceil(2), bytes: budget.bytes };
-            let found = scan(&self.appender, behind, self.cursor.take(), share).await?;
+            let found = scan(&self.appender.log.shown, behind, self.cursor.take(), share).await?;
             self.cursor = Some(found.cursor);
             for record in found.records {
                 budget.take(record.bytes.len());
@@ -154,11 +122,11 @@ impl Subscribed {
     /// Partitions whose next record must be read from the files. Those whose next record is gone move on to the
     /// oldest.
     fn sort_out(&mut self) -> Vec<Want> {
-        let view = self.appender.log.view.read();
+        let view = self.appender.log.shown.view.read();
         let mut behind = Vec::new();
         for (partition, offset) in &mut self.positions {
             if let Find::Gone(start) = view.find(*partition, *offset) {
-                tracing::warn!(topic = %self.appender.log.name, partition, records = start - *offset,
+                tracing::warn!(topic = %self.appender.log.shown.name, partition, records = start - *offset,
                     "records were removed by retention before they were read");
                 *offset = start;
             }
@@ -170,7 +138,7 @@ impl Subscribed {
     }
 
     fn read_cached(&mut self, budget: &mut Budget, out: &mut Vec<Record>) {
-        let log = &self.appender.log;
+        let log = &self.appender.log.shown;
         let view = log.view.read();
         let turn = self.turn;
         let mine: Vec<u32> =
@@ -195,13 +163,13 @@ impl Subscribed {
 
     /// Tells the writer how far we are: see `max_lag_bytes`.
     fn note_progress(&self) {
-        let view = self.appender.log.view.read();
+        let view = self.appender.log.shown.view.read();
         let read_to = self.positions.iter().map(|(p, offset)| view.bytes_before(*p, *offset)).min();
         self.reader.read_to.store(read_to.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn is_behind(&self) -> bool {
-        let view = self.appender.log.view.read();
+        let view = self.appender.log.shown.view.read();
         self.positions.iter().any(|(p, offset)| !matches!(view.find(*p, *offset), Find::End))
     }
 }
@@ -263,145 +231,4 @@ impl Consumer for EmbeddedConsumer {
         }
         self.inner.commits.submit(&self.group, positions.to_vec())?.await.unwrap_or(Err(BusError::Closed))
     }
-}
-
-/// What a look through the files brought.
-struct Found {
-    records: Vec<Record>,
-    cursor: Cursor,
-}
-
-/// Reads wanted records from the files in log order, from `cursor` if that has passed none of them.
-async fn scan(
-    appender: &Arc<Appender>,
-    wants: Vec<Want>,
-    cursor: Option<Cursor>,
-    mut budget: Budget,
-) -> Result<Found, BusError> {
-    let appender = appender.clone();
-    blocking(move || {
-        let log = &appender.log;
-        let mut cursor = begin(log, &wants, cursor)?;
-        let mut from = vec![u64::MAX; log.partitions as usize];
-        for want in &wants {
-            from[want.partition as usize] = want.from;
-        }
-        let mut records = Vec::new();
-        let mut left = SCAN_BYTES;
-        loop {
-            let end = cursor.segment.len.load(Ordering::Acquire);
-            let segment = cursor.segment.clone();
-            let began = cursor.place.pos;
-            let mut scanner = super::format::Scanner::new(&segment.file, segment.salt, cursor.place, end);
-            while !budget.spent() && scanner.place().pos - began < left {
-                let found = scanner
-                    .next(|head| head.offset >= from[head.partition as usize])
-                    .map_err(|e| segment.scan_error(e))?;
-                let Some(found) = found else { break };
-                let head = found.head;
-                if head.offset < from[head.partition as usize] {
-                    continue;
-                }
-                budget.take(found.payload.len());
-                records.push(Record {
-                    topic: log.name.clone(),
-                    partition: head.partition,
-                    offset: head.offset,
-                    bytes: found.payload,
-                });
-            }
-            let place = scanner.into_place();
-            left = left.saturating_sub(place.pos - began);
-            let at_end = place.pos >= end;
-            cursor = Cursor { segment, place };
-            if budget.spent() || left == 0 || !at_end {
-                break;
-            }
-            match after(log, &cursor.segment) {
-                Some(next) => cursor = next,
-                None => break,
-            }
-        }
-        // A few small records must not hold whole chunks of a file in memory.
-        let total: usize = records.iter().map(|r| r.bytes.len()).sum();
-        if (total as u64) < (SCAN_BYTES - left) / 4 {
-            for record in &mut records {
-                record.bytes = bytes::Bytes::copy_from_slice(&record.bytes);
-            }
-        }
-        Ok(Found { records, cursor })
-    })
-    .await
-}
-
-/// The place to begin: the last one that is before all wanted records.
-fn begin(log: &TopicLog, wants: &[Want], cursor: Option<Cursor>) -> Result<Cursor, BusError> {
-    let usable = |c: &Cursor| wants.iter().all(|w| c.place.next[w.partition as usize] <= w.from);
-    let mut best: Option<Cursor> = None;
-    for want in wants {
-        let segment = {
-            let view = log.view.read();
-            view.segments.get(view.segment_of(want.partition, want.from)).cloned()
-        };
-        let Some(segment) = segment else { continue };
-        let place = segment.locate(want.partition, want.from)?;
-        if best.as_ref().is_none_or(|b| (segment.head.base, place.pos) < (b.segment.head.base, b.place.pos)) {
-            best = Some(Cursor { segment, place });
-        }
-    }
-    let best = best.ok_or_else(|| BusError::Corrupt(format!("topic `{}` has no segment", log.name)))?;
-    Ok(match cursor {
-        Some(c) if usable(&c) && (c.segment.head.base, c.place.pos) > (best.segment.head.base, best.place.pos) => c,
-        _ => best,
-    })
-}
-
-/// The start of the segment behind `segment`.
-fn after(log: &TopicLog, segment: &Segment) -> Option<Cursor> {
-    let view = log.view.read();
-    let next = view.segments.iter().find(|s| s.head.base > segment.head.base)?;
-    Some(Cursor { segment: next.clone(), place: Place { pos: next.head.len(), next: next.head.next.clone() } })
-}
-
-/// Reads one partition outside of any group.
-pub(super) async fn fetch(
-    appender: &Arc<Appender>,
-    partition: u32,
-    from: u64,
-    max: usize,
-) -> Result<Vec<Record>, BusError> {
-    let log = &appender.log;
-    let mut budget = Budget { records: max, bytes: log.settings.config.max_poll_bytes };
-    let mut out: Vec<Record> = Vec::new();
-    let mut from = from;
-    let mut cursor = None;
-    while !budget.spent() {
-        let want = {
-            let view = log.view.read();
-            match view.find(partition, from) {
-                Find::End => break,
-                Find::Gone(start) => Want { partition, from: start },
-                Find::Disk => Want { partition, from },
-                Find::Cached => {
-                    for (offset, bytes) in view.cached(partition, from) {
-                        if budget.spent() {
-                            break;
-                        }
-                        budget.take(bytes.len());
-                        out.push(Record { topic: log.name.clone(), partition, offset, bytes: bytes.clone() });
-                    }
-                    break;
-                }
-            }
-        };
-        let share = Budget { records: budget.records, bytes: budget.bytes };
-        let found = scan(appender, vec![want], cursor.take(), share).await?;
-        from = found.records.last().map_or(want.from, |r| r.offset + 1);
-        for record in &found.records {
-            budget.take(record.bytes.len());
-        }
-        out.extend(found.records);
-        cursor = Some(found.cursor);
-    }
-    Ok(out)
 }

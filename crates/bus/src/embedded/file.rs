@@ -63,6 +63,11 @@ impl LogFile {
         Ok(Self { file: File::options().read(true).append(true).open(path)?, faults })
     }
 
+    /// Opens it for reading alone: appending to it or cutting it fails.
+    pub(crate) fn open_to_read(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, faults: None })
+    }
+
     pub(crate) fn len(&self) -> io::Result<u64> {
         self.file.metadata().map(|m| m.len())
     }

@@ -220,6 +220,13 @@ pub(crate) struct Place {
     pub(crate) next: Box<[u64]>,
 }
 
+impl Place {
+    /// Where the first record of a segment begins.
+    pub(crate) fn start(head: &SegmentHead) -> Self {
+        Self { pos: head.len(), next: head.next.clone() }
+    }
+}
+
 /// Sparse index of a segment: a [`Place`] about every [`INDEX_EVERY`] bytes, offsets relative to the segment's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Index(Vec<(u64, Box<[u32]>)>);
@@ -241,7 +248,7 @@ impl Index {
             Some((pos, next)) => {
                 Place { pos: *pos, next: next.iter().zip(&head.next).map(|(n, base)| base + u64::from(*n)).collect() }
             }
-            None => Place { pos: head.len(), next: head.next.clone() },
+            None => Place::start(head),
         }
     }
 }
@@ -354,6 +361,8 @@ pub(crate) struct Recovered {
     pub(crate) end: Place,
     pub(crate) index: Index,
     pub(crate) last_time: Option<Timestamp>,
+    /// Where the last whole record begins, if one was read.
+    pub(crate) last: Option<u64>,
     /// Why what follows `end` is to be cut.
     pub(crate) torn: Option<&'static str>,
 }
@@ -369,16 +378,24 @@ pub(crate) enum RecoverError {
     Io(io::Error),
 }
 
-/// Reads all of the newest segment (`len` bytes) and finds where it is torn.
-pub(crate) fn recover<R: ReadAt + ?Sized>(src: &R, head: &SegmentHead, len: u64) -> Result<Recovered, RecoverError> {
-    let start = Place { pos: head.len(), next: head.next.clone() };
+/// Reads the newest segment (`len` bytes) from `start`, whose index is `index`, and finds where it is torn.
+pub(crate) fn recover<R: ReadAt + ?Sized>(
+    src: &R,
+    head: &SegmentHead,
+    start: Place,
+    mut index: Index,
+    len: u64,
+) -> Result<Recovered, RecoverError> {
     let mut scanner = Scanner::new(src, head.salt(), start, len);
-    let mut index = Index::default();
-    let mut last_time = None;
+    let (mut last, mut last_time) = (None, None);
     let torn = loop {
-        index.note(head, scanner.place().pos, &scanner.place().next);
+        let at = scanner.place().pos;
+        index.note(head, at, &scanner.place().next);
         match scanner.next(|_| true) {
-            Ok(Some(record)) => last_time = last_time.max(Some(record.head.time)),
+            Ok(Some(record)) => {
+                last = Some(at);
+                last_time = last_time.max(Some(record.head.time));
+            }
             Ok(None) => break None,
             Err(ScanError::Io(e)) => return Err(RecoverError::Io(e)),
             Err(ScanError::Bad { pos, why }) => {
@@ -389,7 +406,7 @@ pub(crate) fn recover<R: ReadAt + ?Sized>(src: &R, head: &SegmentHead, len: u64)
             }
         }
     };
-    Ok(Recovered { end: scanner.into_place(), index, last_time, torn })
+    Ok(Recovered { end: scanner.into_place(), index, last_time, last, torn })
 }
 
 /// Whether a record behind `bad` proves that the bytes at `bad` had been synced.
@@ -416,7 +433,7 @@ fn synced_later<R: ReadAt + ?Sized>(src: &R, salt: u32, bad: u64, len: u64) -> i
 #[doc(hidden)]
 pub fn fuzz_bus_segment(bytes: &[u8]) {
     let Ok(head) = SegmentHead::read(bytes) else { return };
-    if let Ok(found) = recover(bytes, &head, bytes.len() as u64) {
+    if let Ok(found) = recover(bytes, &head, Place::start(&head), Index::default(), bytes.len() as u64) {
         // What was recovered must read again, to the same end.
         let start = found.index.locate(&head, 0, u64::MAX);
         let mut scanner = Scanner::new(bytes, head.salt(), start, found.end.pos);

@@ -1,7 +1,7 @@
 //! The embedded bus: a durable, segmented, append-only log per topic, for one process.
 //!
 //! Lives here: the [`Bus`] over log files; the format of the files is in `format`, group commit in `writer`, reading
-//! in `consumer`. Never here: what a record means.
+//! in `consumer` and `read`, reading beside the process that writes in `reader`. Never here: what a record means.
 //!
 //! In DATA/bus: a folder per topic with segment files named after the records before them, `.commits` with where the
 //! groups stand, and `.lock`, held by the process that uses it. All partitions of a topic share one log, so that one
@@ -12,14 +12,18 @@ mod consumer;
 mod file;
 mod format;
 mod log;
+mod read;
+mod reader;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 pub use commits::fuzz_bus_commits;
 pub use file::DiskFaults;
 pub use format::fuzz_bus_segment;
 pub use log::TornTail;
+pub use reader::EmbeddedReader;
 
 pub(crate) use file::sync_dir;
 
@@ -34,6 +38,7 @@ use consumer::EmbeddedConsumer;
 use log::{LogSettings, TopicLog};
 use nightshift_model::Clock;
 use parking_lot::{Mutex, RwLock};
+use read::Budget;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -98,17 +103,8 @@ impl EmbeddedBus {
             closed: AtomicBool::new(false),
         };
         let mut bus = Self { inner: Arc::new(inner), torn: Vec::new() };
-        let failed = || format!("list the bus folder `{}`", dir.display());
-        for entry in std::fs::read_dir(dir).map_err(BusError::io(failed()))? {
-            let path = entry.map_err(BusError::io(failed()))?.path();
-            let Some(name) = path.file_name().and_then(|n| n.to_str()).filter(|n| check_name("topic", n).is_ok())
-            else {
-                continue;
-            };
-            if !path.is_dir() {
-                continue;
-            }
-            let (log, torn) = TopicLog::open(&path, name, bus.inner.settings.clone())?;
+        for (name, path) in topic_dirs(dir)? {
+            let (log, torn) = TopicLog::open(&path, &name, bus.inner.settings.clone())?;
             if let Some(torn) = &torn {
                 tracing::warn!(path = %torn.path.display(), kept_bytes = torn.kept_bytes, cut_bytes = torn.cut_bytes,
                     why = torn.why, "cut a torn tail that was never acknowledged");
@@ -157,7 +153,7 @@ fn take_lock(dir: &Path) -> Result<File, BusError> {
 
 impl Inner {
     fn start(&self, log: TopicLog) -> Result<(), BusError> {
-        let name = log.name.to_string();
+        let name = log.shown.name.to_string();
         let groups = self.groups.clone();
         let (appender, thread) = Appender::start(log, Box::new(move |log, start| warn_unread(&groups, log, start)))?;
         self.threads.lock().push(thread);
@@ -187,9 +183,9 @@ impl Inner {
             )));
         }
         match self.topic(&spec.name) {
-            Ok(topic) if topic.log.partitions < spec.partitions => Err(BusError::Invalid(format!(
+            Ok(topic) if topic.log.shown.partitions < spec.partitions => Err(BusError::Invalid(format!(
                 "topic `{}` has {} partitions and {} are asked for: the number is fixed when a topic is made, use a new name",
-                spec.name, topic.log.partitions, spec.partitions
+                spec.name, topic.log.shown.partitions, spec.partitions
             ))),
             Ok(_) => Ok(()),
             Err(BusError::UnknownTopic(_)) => {
@@ -223,15 +219,45 @@ impl Inner {
 fn warn_unread(groups: &Mutex<GroupTable>, log: &TopicLog, start: &[u64]) {
     let mut unread: BTreeMap<String, u64> = BTreeMap::new();
     for (group, at, committed) in groups.lock().committed() {
-        if *at.topic == *log.name {
+        if *at.topic == *log.shown.name {
             let start = start.get(at.partition as usize).copied().unwrap_or(0);
             *unread.entry(group.into()).or_default() += start.saturating_sub(committed);
         }
     }
     for (group, records) in unread.into_iter().filter(|(_, n)| *n > 0) {
-        tracing::warn!(topic = %log.name, group, records,
+        tracing::warn!(topic = %log.shown.name, group, records,
             "retention removed records that this group had not committed; it lags, or is not used any more");
     }
+}
+
+/// Where the groups stand in partitions that reach as far as `info` says.
+fn positions(groups: &GroupTable, info: Vec<PartitionInfo>) -> Vec<GroupPosition> {
+    let range: BTreeMap<_, _> = info.into_iter().map(|i| (i.at, (i.start, i.end))).collect();
+    let standing = groups.standing().into_iter();
+    standing
+        .filter_map(|(group, at, committed)| {
+            let (start, end) = *range.get(&at)?;
+            let lag = end.saturating_sub(committed.unwrap_or(start).max(start));
+            Some(GroupPosition { group, at, committed, lag })
+        })
+        .collect()
+}
+
+/// Folders of topics in `dir`, by name.
+fn topic_dirs(dir: &Path) -> Result<Vec<(String, PathBuf)>, BusError> {
+    let failed = || format!("list the bus folder `{}`", dir.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(BusError::io(failed()))? {
+        let path = entry.map_err(BusError::io(failed()))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).filter(|n| check_name("topic", n).is_ok());
+        if let Some(name) = name
+            && path.is_dir()
+        {
+            found.push((name.to_owned(), path));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Runs what blocks beside the runtime's workers.
@@ -265,7 +291,7 @@ impl Bus for EmbeddedBus {
         if let Some(large) = records.iter().find(|r| r.bytes.len() as u64 > limit_bytes) {
             return Err(BusError::TooLarge { bytes: large.bytes.len(), limit_bytes: limit_bytes as usize });
         }
-        let partitions = topic.log.partitions;
+        let partitions = topic.log.shown.partitions;
         let prepared = records
             .into_iter()
             .map(|r| Prepared {
@@ -286,35 +312,20 @@ impl Bus for EmbeddedBus {
 
     async fn fetch(&self, topic: &str, partition: u32, from: u64, max: usize) -> Result<Vec<Record>, BusError> {
         let topic = self.inner.topic(topic)?;
-        if partition >= topic.log.partitions {
-            return Err(BusError::Invalid(format!(
-                "topic `{}` has no partition {partition}, its last is {}",
-                topic.log.name,
-                topic.log.partitions - 1
-            )));
-        }
-        consumer::fetch(&topic, partition, from, max).await
+        let bytes = topic.log.settings.config.max_poll_bytes;
+        read::fetch(&topic.log.shown, partition, from, Budget { records: max, bytes }).await
     }
 
     async fn partitions(&self) -> Result<Vec<PartitionInfo>, BusError> {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(BusError::Closed);
         }
-        Ok(self.inner.all_topics().iter().flat_map(|t| t.log.info()).collect())
+        Ok(self.inner.all_topics().iter().flat_map(|t| t.log.shown.info()).collect())
     }
 
     async fn groups(&self) -> Result<Vec<GroupPosition>, BusError> {
         let info = self.partitions().await?;
-        let range: BTreeMap<_, _> = info.into_iter().map(|i| (i.at, (i.start, i.end))).collect();
-        let standing = self.inner.groups.lock().standing();
-        Ok(standing
-            .into_iter()
-            .filter_map(|(group, at, committed)| {
-                let (start, end) = *range.get(&at)?;
-                let lag = end.saturating_sub(committed.unwrap_or(start).max(start));
-                Some(GroupPosition { group, at, committed, lag })
-            })
-            .collect())
+        Ok(positions(&self.inner.groups.lock(), info))
     }
 
     async fn close(&self) -> Result<(), BusError> {

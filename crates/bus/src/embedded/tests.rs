@@ -259,7 +259,7 @@ async fn old_records_go_by_age_even_when_nothing_is_written() {
     }
     // Hours 0, 1, 2, 3; now it is 4.
     bus.enforce_retention().unwrap();
-    let start = |bus: &EmbeddedBus| bus.inner.topic("t").unwrap().log.view.read().start(0);
+    let start = |bus: &EmbeddedBus| bus.inner.topic("t").unwrap().log.shown.view.read().start(0);
     assert_eq!(start(&bus), 1);
     rig.clock.advance(10 * hour);
     bus.enforce_retention().unwrap();
@@ -469,7 +469,9 @@ fn bad_records_and_their_answers() {
         ),
     ] {
         let file = [&good[..], &record].concat();
-        let found = format::recover(&file[..], &head, file.len() as u64).unwrap();
+        let found =
+            format::recover(&file[..], &head, format::Place::start(&head), format::Index::default(), file.len() as u64)
+                .unwrap();
         let kept = if answer.is_none() { file.len() } else { good.len() };
         assert_eq!((found.torn, found.end.pos), (answer, kept as u64));
     }
@@ -512,7 +514,7 @@ proptest! {
         bad.truncate(start + cut.index(bad.len() - start + 1));
         fuzz_bus_segment(&bad);
         let head = format::SegmentHead::read(&bad[..]).unwrap();
-        if let Ok(found) = format::recover(&bad[..], &head, bad.len() as u64) {
+        if let Ok(found) = format::recover(&bad[..], &head, format::Place::start(&head), format::Index::default(), bad.len() as u64) {
             let end = found.end.pos as usize;
             prop_assert_eq!(&bad[..end], &good[..end]);
         }

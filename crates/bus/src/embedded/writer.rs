@@ -68,7 +68,7 @@ impl Appender {
             on_removed,
         });
         let thread = std::thread::Builder::new()
-            .name(format!("bus {}", appender.log.name))
+            .name(format!("bus {}", appender.log.shown.name))
             .spawn({
                 let appender = appender.clone();
                 move || appender.run()
@@ -170,7 +170,7 @@ impl Appender {
             }
             _ => "",
         };
-        BusError::io(format!("append to topic `{}` in `{}`{hint}", self.log.name, self.log.dir.display()))(
+        BusError::io(format!("append to topic `{}` in `{}`{hint}", self.log.shown.name, self.log.dir.display()))(
             io::Error::new(e.kind(), e.to_string()),
         )
     }
@@ -179,7 +179,7 @@ impl Appender {
     fn append(&self, writer: &mut Writer, group: &[Request], headers: &mut Vec<u8>) -> io::Result<()> {
         let config = &self.log.settings.config;
         let active = || {
-            let view = self.log.view.read();
+            let view = self.log.shown.view.read();
             view.segments.back().cloned().ok_or_else(|| io::Error::other("the log has no segment"))
         };
         let mut segment = active()?;
@@ -238,7 +238,7 @@ impl Appender {
 
     /// Makes a written group visible.
     fn show(&self, writer: &mut Writer, group: &[Request]) {
-        let mut view = self.log.view.write();
+        let mut view = self.log.shown.view.write();
         let Some(segment) = view.segments.back().cloned() else { return };
         let mut index = segment.index.lock();
         for record in group.iter().flat_map(|r| &r.records) {
@@ -261,7 +261,7 @@ impl Appender {
         match self.log.enforce_retention() {
             Ok(Some(start)) => (self.on_removed)(&self.log, &start),
             Ok(None) => {}
-            Err(e) => tracing::warn!(topic = %self.log.name, error = %e, "cannot remove old records"),
+            Err(e) => tracing::warn!(topic = %self.log.shown.name, error = %e, "cannot remove old records"),
         }
     }
 }
