@@ -51,6 +51,8 @@ pub fn fuzz_config_toml(bytes: &[u8]) {
         count: Option<u8>,
         ratio: f64,
         secret: Option<SecretString>,
+        #[schemars(extend("format" = "uri"))]
+        url: Option<SecretString>,
         list: Vec<Item>,
         map: std::collections::BTreeMap<String, Item>,
     }

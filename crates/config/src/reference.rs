@@ -18,7 +18,8 @@ pub fn reference(schema: &schemars::Schema, defaults: &Value) -> String {
         "# Every key of the configuration, with its default. The empty file is valid: nothing here must be set.\n\
          # `# text` explains; `#key = value` is a setting: take the sign off to set it.\n\
          # An environment variable NIGHTSHIFT__SECTION__KEY goes before the file. Secrets are never written here but\n\
-         # referred to: { env = \"NAME\" }, { file = \"/path\" } or { vault = \"path#key\" }.\n",
+         # referred to: { env = \"NAME\" }, { file = \"/path\" } or { vault = \"path#key\" }. (This version has no vault\n\
+         # client: let the vault's agent write a file.)\n",
     );
     Writer { root, out: &mut out }.table(&Shape::of(root, root), "", "", defaults, false);
     out

@@ -6,8 +6,12 @@ use nightshift_collect::client::Credentials;
 use nightshift_collect::supervise::SourceConfig;
 use nightshift_config::{Level, SecretString};
 use nightshift_store::StoreConfig;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// Every secret of these tests has it in it.
 const MARK: &str = "hunter2";
@@ -82,12 +86,18 @@ fn every_room_is_given_its_secret_and_none_shows_it() {
     }
 }
 
-fn nightshift(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+/// A command that knows nothing of whoever runs the tests.
+fn command(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nightshift"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NIGHTSHIFT")) {
         command.env_remove(name);
     }
-    command.args(args).current_dir(folder).env("HOME", folder).envs(env.iter().copied()).output().unwrap()
+    command.args(args).current_dir(folder).env("HOME", folder).envs(env.iter().copied());
+    command
+}
+
+fn nightshift(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    command(folder, args, env).output().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -150,5 +160,81 @@ fn the_reference_shows_where_secrets_go_and_how() {
     ] {
         let words = |text: &str| text.split_whitespace().filter(|w| *w != "#").collect::<Vec<_>>().join(" ");
         assert!(words(&reference).contains(want), "`{want}` is not in the reference");
+    }
+}
+
+/// A target that hands over the `authorization` of every request and answers with one metric.
+fn target() -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let said = head.iter().find_map(|line| line.strip_prefix("authorization: ")).unwrap_or("").to_owned();
+            let answer =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\nconnection: close\r\n\r\na 1\n";
+            drop(stream.write_all(answer.as_bytes()));
+            if tell.send(said).is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+/// Ends with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The service sends the token where it belongs, and even the most talkative log has nothing of it.
+#[test]
+fn a_target_is_sent_the_token_and_no_log_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, told) = target();
+    let config = format!(
+        r#"
+default_sources = false
+[sources.web]
+type = "prometheus_scrape"
+interval_secs = 1
+static_targets = [{{ targets = ["{address}"] }}]
+credentials = {{ type = "bearer", token = {{ env = "WEB_TOKEN" }} }}
+"#
+    );
+    std::fs::write(folder.path().join("nightshift.toml"), config).unwrap();
+    let log = folder.path().join("test.log");
+    let env = [
+        ("WEB_TOKEN", "hunter2-of-web"),
+        ("NIGHTSHIFT_LOG", "trace"),
+        ("NIGHTSHIFT__API__LISTEN", "127.0.0.1:0"),
+        ("NIGHTSHIFT__METRICS__LISTEN", "127.0.0.1:0"),
+        ("NIGHTSHIFT__OTLP__GRPC_LISTEN", "127.0.0.1:0"),
+        ("NIGHTSHIFT__OTLP__HTTP_LISTEN", "127.0.0.1:0"),
+    ];
+    let mut run = command(folder.path(), &["run", "-c", "nightshift.toml", "--data", "data"], &env);
+    run.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let running = Running(run.spawn().unwrap());
+    let shown = || std::fs::read_to_string(&log).unwrap();
+    for _ in 0..2 {
+        let said = told.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|e| panic!("{e}; its log:\n{}", shown()));
+        assert_eq!(said, "Bearer hunter2-of-web");
+    }
+    drop(running);
+    assert!(shown().contains("TRACE"), "the log is not at its most talkative: {}", shown());
+    assert!(!shown().contains(MARK), "{}", shown().lines().filter(|l| l.contains(MARK)).collect::<String>());
+    for file in std::fs::read_dir(folder.path().join("data")).unwrap().filter_map(Result::ok) {
+        if file.path().is_file() {
+            let bytes = std::fs::read(file.path()).unwrap();
+            assert!(!bytes.windows(MARK.len()).any(|w| w == MARK.as_bytes()), "{}", file.path().display());
+        }
     }
 }
