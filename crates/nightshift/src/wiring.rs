@@ -35,8 +35,8 @@ pub(crate) async fn open_bus(settings: &Settings, data: &Path, clock: Arc<dyn Cl
 ///
 /// # Errors
 /// When there is none or it cannot be opened.
-pub(crate) async fn open_bus_to_read(settings: &Settings, data: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Bus>> {
-    nightshift_bus::build(&settings.bus, data, clock).await.context("open the bus")
+pub(crate) async fn open_bus_to_read(settings: &Settings, data: &Path) -> Result<Arc<dyn Bus>> {
+    nightshift_bus::build_reader(&settings.bus, data).await.context("open the bus")
 }
 
 /// Opens the store for the service.

@@ -3,10 +3,12 @@
 
 mod support;
 
+use nightshift_model::Incident;
 use nightshift_model::batch::labels;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 use support::{Server, long, now, until};
 
@@ -24,7 +26,8 @@ async fn kill_9_loses_nothing_acknowledged_and_detects_nothing_twice() {
     let start_ms = now().millis() - 3_000_000;
     let mut acknowledged = 0u64;
     let mut at = 0i64;
-    let mut expected = BTreeSet::new();
+    // When each spike began and ended, by the service that had it.
+    let mut spikes: Vec<(String, RangeInclusive<i64>)> = Vec::new();
     for round in 0..rounds {
         // 40 calm readings of every series, then one of them leaves for three; the kill falls somewhere in between.
         let spiking = round % SERIES;
@@ -61,7 +64,8 @@ async fn kill_9_loses_nothing_acknowledged_and_detects_nothing_twice() {
             server.kill();
             server.restart().await;
         }
-        expected.insert(format!("service-{spiking}"));
+        let begun = start_ms + (at - 4) * 1_000;
+        spikes.push((format!("service-{spiking}"), begun..=begun + 2_000));
     }
     let want = acknowledged;
     until("acknowledged samples are missing", Duration::from_secs(60), || async {
@@ -70,10 +74,12 @@ async fn kill_9_loses_nothing_acknowledged_and_detects_nothing_twice() {
     .await;
     let incidents = until("not every spike is an incident", Duration::from_secs(60), || async {
         let all = server.incidents().await;
-        let seen: BTreeSet<_> = all.iter().flat_map(|i| &i.anomalies).map(|a| a.entity.id.name()).collect();
-        expected.is_subset(&seen).then_some(all)
+        spikes.iter().all(|(service, when)| found(&all, service, when) > 0).then_some(all)
     })
     .await;
+    for (service, when) in &spikes {
+        assert_eq!(found(&incidents, service, when), 1, "the spike of {service} at {when:?} is one anomaly");
+    }
     let mut opened: BTreeMap<(String, nightshift_model::Timestamp), u32> = BTreeMap::new();
     for a in incidents.iter().filter(|i| i.merged_into.is_none()).flat_map(|i| &i.anomalies) {
         *opened.entry((format!("{} {}", a.entity.id, a.signal), a.onset)).or_default() += 1;
@@ -83,6 +89,13 @@ async fn kill_9_loses_nothing_acknowledged_and_detects_nothing_twice() {
     let report = server.audit();
     assert!(report.contains("\"ok\":true"), "{report}");
     println!("{rounds} kills, {acknowledged} samples acknowledged, {} incidents", incidents.len());
+}
+
+/// Anomalies of a service that began at that time, in ms since 1970, over all incidents.
+fn found(incidents: &[Incident], service: &str, when: &RangeInclusive<i64>) -> usize {
+    let standing = incidents.iter().filter(|i| i.merged_into.is_none());
+    let anomalies = standing.flat_map(|i| &i.anomalies);
+    anomalies.filter(|a| a.entity.id.name() == service && when.contains(&a.onset.millis())).count()
 }
 
 async fn post(url: String, body: Vec<u8>) -> bool {

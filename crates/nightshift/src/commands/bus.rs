@@ -22,36 +22,36 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// When the configuration is bad or the bus cannot be opened.
 pub async fn run(command: &BusCommand, json: bool, clock: Arc<dyn Clock>) -> CommandResult {
     match command {
-        BusCommand::Topics { data } => topics_of(&*open(data, clock).await?, json).await,
-        BusCommand::Groups { data } => groups(&*open(data, clock).await?, json).await,
+        BusCommand::Topics { data } => topics_of(&*open(data).await?, json).await,
+        BusCommand::Groups { data } => groups(&*open(data).await?, json).await,
         BusCommand::Read { topic, data, from, partition, limit, follow } => {
             if topics::by_name(topic).is_none() {
                 let names: Vec<_> = topics::ALL.iter().map(|t| t.name).collect();
                 return Err(bad_input(format!("no topic `{topic}`; there are {}", names.join(", "))));
             }
-            let bus = open(data, clock).await?;
+            let bus = open(data).await?;
             let range = Range { from: *from, partition: *partition, limit: *limit, follow: *follow };
             read(&*bus, topic, &range).await
         }
-        BusCommand::Redrive { data, reason, dry_run } => {
-            redrive(data, reason.as_deref(), *dry_run, json, clock).await
-        }
+        BusCommand::Redrive { data, reason, dry_run } => redrive(data, reason.as_deref(), *dry_run, json, clock).await,
     }
 }
 
 /// Opens the configured bus for reading, also while a server runs on it.
-async fn open(args: &DataArgs, clock: Arc<dyn Clock>) -> Result<Arc<dyn Bus>, Failure> {
+async fn open(args: &DataArgs) -> Result<Arc<dyn Bus>, Failure> {
     let (settings, data) = Settings::for_command(args)?;
-    Ok(crate::wiring::open_bus_to_read(&settings, &data, clock).await?)
+    Ok(crate::wiring::open_bus_to_read(&settings, &data).await?)
 }
 
 async fn topics_of(bus: &dyn Bus, json: bool) -> CommandResult {
-    let mut rows: BTreeMap<String, (u64, u64, u64, u64)> = BTreeMap::new();
+    let mut rows: BTreeMap<String, (u64, u64, Option<u64>, u64)> = BTreeMap::new();
     for p in bus.partitions().await? {
         let row = rows.entry(p.at.topic).or_default();
         row.0 += 1;
         row.1 += p.records.unwrap_or(p.end - p.start);
-        row.2 += p.bytes.unwrap_or(0);
+        if let Some(bytes) = p.bytes {
+            *row.2.get_or_insert(0) += bytes;
+        }
         row.3 = row.3.max(p.end);
     }
     if json {
@@ -70,6 +70,7 @@ async fn topics_of(bus: &dyn Bus, json: bool) -> CommandResult {
     }
     print_line(&format!("{:<24} {:>10} {:>12} {:>14}", "TOPIC", "PARTITIONS", "RECORDS", "BYTES"))?;
     for (topic, (n, records, bytes, _)) in rows {
+        let bytes = bytes.map_or("-".to_owned(), |n| n.to_string());
         print_line(&format!("{topic:<24} {n:>10} {records:>12} {bytes:>14}"))?;
     }
     Ok(())
@@ -183,9 +184,8 @@ fn batch(payload: &[u8]) -> Value {
         let mut row = 0;
         view.for_each_series(|i, bytes| {
             let n = columns.rows.get(i).map_or(0, |n| *n as usize);
-            let samples: Vec<Value> = (row..row + n)
-                .map(|r| json!([Timestamp(columns.timestamp[r]), columns.value[r]]))
-                .collect();
+            let samples: Vec<Value> =
+                (row..row + n).map(|r| json!([Timestamp(columns.timestamp[r]), columns.value[r]])).collect();
             row += n;
             let named: BTreeMap<&str, &str> = labels::iter(bytes).map_while(Result::ok).collect();
             series.push(json!({ "entity": columns.entity.get(i), "labels": named, "samples": samples }));
@@ -215,9 +215,9 @@ async fn redrive(
 ) -> CommandResult {
     let (settings, data) = Settings::for_command(args)?;
     let bus = if dry_run {
-        crate::wiring::open_bus_to_read(&settings, &data, clock.clone()).await?
+        crate::wiring::open_bus_to_read(&settings, &data).await?
     } else {
-        crate::wiring::open_bus(&settings, &data, clock.clone()).await?
+        crate::wiring::open_bus(&settings, &data, clock).await?
     };
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut skipped = 0u64;
@@ -247,7 +247,8 @@ async fn redrive(
                 };
                 *counts.entry((letter.topic.clone(), letter.reason.clone())).or_default() += 1;
                 if !dry_run {
-                    bus.publish(&letter.topic, vec![Outgoing { routing: envelope.routing, bytes: letter.record }]).await?;
+                    bus.publish(&letter.topic, vec![Outgoing { routing: envelope.routing, bytes: letter.record }])
+                        .await?;
                 }
             }
         }
@@ -261,7 +262,10 @@ async fn redrive(
     if json {
         let rows: Vec<Value> =
             counts.iter().map(|((t, r), n)| json!({ "topic": t, "reason": r, "records": n })).collect();
-        print_line(&json!({ "data": { "fed": total, "still_unreadable": skipped, "dry_run": dry_run, "by": rows } }).to_string())?;
+        print_line(
+            &json!({ "data": { "fed": total, "still_unreadable": skipped, "dry_run": dry_run, "by": rows } })
+                .to_string(),
+        )?;
         return Ok(());
     }
     let verb = if dry_run { "would be fed" } else { "fed" };
