@@ -1,5 +1,7 @@
 //! Secrets by reference, from the file to the rooms' settings, and never out again.
 
+#![expect(clippy::unwrap_used, reason = "a failure of the set-up fails the test")]
+
 use nightshift::settings::Settings;
 use nightshift_bus::BusConfig;
 use nightshift_collect::client::Credentials;
