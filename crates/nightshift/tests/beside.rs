@@ -1,5 +1,6 @@
 //! Commands on the data folder of a server that runs: they look into its bus and its record, and make and withdraw
 //! tokens, while it goes on. What would need the bus for itself says so.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

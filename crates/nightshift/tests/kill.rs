@@ -1,5 +1,6 @@
 //! STATE-1 on the real binary: `kill -9` at any moment during ingest loses no acknowledged batch and detects nothing
 //! twice. Acceptance 3: 5 times here, 50 times in the long form.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
