@@ -1,5 +1,6 @@
 //! The command line from outside: names, formats, exit codes (0 done, 1 failed, 2 bad input), and errors that say what
 //! to do next.
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Every parser of outside bytes has a fuzz target, a corpus, and an ordinary test that replays the corpus. The targets
 //! are compiled by `cargo check` in `fuzz/`; that none is missing is found out here.
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

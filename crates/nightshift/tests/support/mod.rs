@@ -1,5 +1,5 @@
 //! What the end-to-end tests share: a running nightshift, programs that others wrote, and loud skips.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its own part of this, which may panic")]
 
 use nightshift_model::{Incident, Timestamp};
 use serde_json::Value;
