@@ -1,6 +1,8 @@
 //! `backtest metrics|logs|rca` from outside, on data made up here: the forms of input and output that scorers rely on,
 //! and what bad input is answered.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
