@@ -73,8 +73,11 @@ impl StoreConfig {
     /// Opens the store to make and withdraw tokens, also beside a process that has it.
     ///
     /// # Errors
-    /// As [`Self::build`], without `Locked`.
+    /// As [`Self::build`], without `Locked`; `Database` for a store in memory, which no other process can reach.
     pub async fn build_for_tokens(&self, data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+        if matches!(self, Self::Memory) {
+            return Err(in_memory("its tokens end with it, use the one in its data folder"));
+        }
         match (self.build(data_dir, clock).await, self) {
             (Err(StoreError::Locked(_)), Self::Sqlite(config)) => {
                 Ok(Arc::new(SqlStore::open_sqlite_beside(&config.file(data_dir)).await?))
@@ -93,13 +96,15 @@ impl StoreConfig {
             Self::Postgres(config) => {
                 Arc::new(SqlStore::read_postgres(config.url.expose(), config.max_connections).await?)
             }
-            Self::Memory => {
-                return Err(StoreError::Database {
-                    what: "open the store".into(),
-                    source: "a store in memory can only be read by its own process: ask its API".into(),
-                });
-            }
+            Self::Memory => return Err(in_memory("ask its API")),
         })
+    }
+}
+
+fn in_memory(instead: &str) -> StoreError {
+    StoreError::Database {
+        what: "open the store".into(),
+        source: format!("a store in memory can only be used by its own process: {instead}").into(),
     }
 }
 
@@ -128,5 +133,18 @@ mod tests {
         assert_eq!(c.url.expose(), "postgres://u:hunter2@h/d");
         assert!(!format!("{c:?}").contains("hunter2") && !serde_json::to_string(&c).unwrap().contains("hunter2"));
         assert!(serde_json::from_str::<StoreConfig>(r#"{"type":"postgres"}"#).is_err(), "there is no default server");
+    }
+    #[tokio::test]
+    async fn what_is_in_memory_is_out_of_reach_for_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(nightshift_model::ManualClock::at(nightshift_model::Timestamp(0)));
+        for opened in [
+            StoreConfig::Memory.build_for_tokens(folder.path(), clock).await,
+            StoreConfig::Memory.build_reader(folder.path()).await,
+        ] {
+            assert!(
+                matches!(opened, Err(StoreError::Database { source, .. }) if source.to_string().contains("own process"))
+            );
+        }
     }
 }
