@@ -150,6 +150,7 @@ fn the_two_halves_of_a_ratio_may_come_in_two_batches() {
     assert_eq!(out[0].onset, at(60));
 }
 
+/// DATA-1.
 #[test]
 fn absence_is_noticed_when_time_passes_and_only_for_what_was_there() {
     let mut e = engine(

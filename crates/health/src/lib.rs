@@ -120,6 +120,7 @@ mod tests {
     use nightshift_model::ManualClock;
     use std::time::Duration;
 
+    /// DATA-1: who has said nothing is not healthy.
     #[test]
     fn health_is_what_the_component_last_did() {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(10)));

@@ -199,6 +199,9 @@ impl Service {
             }
             let around = Surroundings { data_dir: data.join("sources"), host_name: hostname.clone(), bound: bound.clone() };
             for (name, config) in self.sources(api_address.map(|a| a.to_string())) {
+                if let SourceConfig::Syslog(config) = &config {
+                    ports_are_free(&name, config)?;
+                }
                 let source = config.build(&name, &around).map_err(|e| chain(&format!("sources.{name}"), &e))?;
                 supervisor.start(source).map_err(|e| chain(&format!("sources.{name}"), &e))?;
             }
@@ -574,6 +577,20 @@ async fn bind(key: &str, listen: &str) -> Result<TcpListener> {
     TcpListener::bind(listen)
         .await
         .map_err(|e| anyhow!("listen on {listen} ({key}): {e}; give {key} another port, or 0 for a free one"))
+}
+
+/// A source that finds its port taken would be unhealthy and try again; at the start the person who can mend it is here.
+fn ports_are_free(name: &str, config: &nightshift_collect::syslog::Config) -> Result<()> {
+    let taken = |key: &str, listen: &str, e: std::io::Error| {
+        anyhow!("listen on {listen} (sources.{name}.{key}): {e}; give it another port, 0 for a free one, or \"\" for none")
+    };
+    if !config.udp_listen.is_empty() {
+        std::net::UdpSocket::bind(&config.udp_listen).map_err(|e| taken("udp_listen", &config.udp_listen, e))?;
+    }
+    if !config.tcp_listen.is_empty() {
+        std::net::TcpListener::bind(&config.tcp_listen).map_err(|e| taken("tcp_listen", &config.tcp_listen, e))?;
+    }
+    Ok(())
 }
 
 /// An error of a source with its causes, and the section it is in.

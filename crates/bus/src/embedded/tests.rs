@@ -206,6 +206,7 @@ async fn a_full_disk_fails_the_publish_and_leaves_the_log_usable() {
     assert_eq!((all(&bus, 0).await, bus.torn_tails()), (vec!["before".into(), "after".into()], &[][..]));
 }
 
+/// BUS-1.
 #[tokio::test]
 async fn nothing_is_acknowledged_or_shown_when_the_sync_fails() {
     let rig = Rig::new(EmbeddedConfig::default());
