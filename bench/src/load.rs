@@ -119,7 +119,10 @@ fn report(args: &Args, wire: usize, f: &Figures) {
     println!("CPU of the server           {:.2} s ({:.0} ns a sample)", f.server_cpu_secs, f.server_cpu_secs * 1e9 / n);
     println!("CPU of the loader           {:.2} s", f.loader_cpu_secs);
     println!("series live                 {}", f.series_live);
-    println!("memory of the process       {:.0} MiB ({per_series:.0} bytes a series above idle)", f.rss_bytes as f64 / 1048576.0);
+    println!(
+        "memory of the process       {:.0} MiB ({per_series:.0} bytes a series above idle)",
+        f.rss_bytes as f64 / 1048576.0
+    );
 }
 
 /// Every request of every round, complete with its head.
@@ -275,7 +278,10 @@ fn wait_scored(address: &str, at_least: u64) -> Result<()> {
         if scored >= at_least as f64 {
             return Ok(());
         }
-        ensure!(begin.elapsed() < Duration::from_secs(300), "after 5 minutes {scored} of {at_least} samples are scored");
+        ensure!(
+            begin.elapsed() < Duration::from_secs(300),
+            "after 5 minutes {scored} of {at_least} samples are scored"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }

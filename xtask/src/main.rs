@@ -9,8 +9,22 @@ use std::process::Command;
 
 /// Licences that may be linked into the binary.
 const LICENCES: &[&str] = &[
-    "Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "Unicode-DFS-2016", "CC0-1.0",
-    "MIT-0", "BSL-1.0", "Unlicense", "0BSD", "CDLA-Permissive-2.0", "MPL-2.0", "Apache-2.0 WITH LLVM-exception",
+    "Apache-2.0",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "Unicode-DFS-2016",
+    "CC0-1.0",
+    "MIT-0",
+    "BSL-1.0",
+    "Unlicense",
+    "0BSD",
+    "CDLA-Permissive-2.0",
+    "MPL-2.0",
+    "Apache-2.0 WITH LLVM-exception",
     "OpenSSL",
 ];
 
@@ -60,7 +74,10 @@ fn invariants(root: &Path, sources: &[(PathBuf, String)], slips: &mut Vec<String
     let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).context("read ARCHITECTURE.md")?;
     let is_id = |w: &str| {
         w.split_once('-').is_some_and(|(a, n)| {
-            a.len() >= 2 && a.bytes().all(|b| b.is_ascii_uppercase()) && !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())
+            a.len() >= 2
+                && a.bytes().all(|b| b.is_ascii_uppercase())
+                && !n.is_empty()
+                && n.bytes().all(|b| b.is_ascii_digit())
         })
     };
     let ids: BTreeSet<&str> = text
@@ -72,7 +89,8 @@ fn invariants(root: &Path, sources: &[(PathBuf, String)], slips: &mut Vec<String
         slips.push("ARCHITECTURE.md: its table of invariants is gone".into());
     }
     for id in ids {
-        let named = sources.iter().any(|(_, t)| (t.contains("#[test]") || t.contains("#[tokio::test")) && t.contains(id));
+        let named =
+            sources.iter().any(|(_, t)| (t.contains("#[test]") || t.contains("#[tokio::test")) && t.contains(id));
         if !named {
             slips.push(format!("ARCHITECTURE.md: invariant {id} is named by no test"));
         }
@@ -107,7 +125,13 @@ fn rooms(root: &Path, slips: &mut Vec<String>) -> Result<()> {
 /// Words that mean unfinished work, and files that nobody can hold in their head.
 fn words(sources: &[(PathBuf, String)], slips: &mut Vec<String>) {
     // Put together here so that this file does not find itself.
-    let unfinished = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:"), concat!("unimple", "mented!("), concat!("to", "do!(")];
+    let unfinished = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+        concat!("unimple", "mented!("),
+        concat!("to", "do!("),
+    ];
     for (path, text) in sources {
         for (i, line) in text.lines().enumerate() {
             if unfinished.iter().any(|w| line.contains(w)) {
@@ -132,9 +156,9 @@ fn licences(root: &Path, slips: &mut Vec<String>) -> Result<()> {
     for package in meta["packages"].as_array().into_iter().flatten() {
         let name = package["name"].as_str().unwrap_or_default();
         let licence = package["license"].as_str().unwrap_or("none told").replace('/', " OR ");
-        let allowed = licence.split(" OR ").any(|choice| {
-            choice.split(" AND ").all(|l| LICENCES.contains(&l.trim().trim_matches(['(', ')']).trim()))
-        });
+        let allowed = licence
+            .split(" OR ")
+            .any(|choice| choice.split(" AND ").all(|l| LICENCES.contains(&l.trim().trim_matches(['(', ')']).trim())));
         if !allowed {
             slips.push(format!("dependency {name}: licence `{licence}` is not on the list in xtask"));
         }

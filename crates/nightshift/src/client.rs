@@ -25,8 +25,9 @@ impl Client {
     /// # Errors
     /// When the URL is none.
     pub(crate) fn new(args: &ServerArgs) -> Result<Self, Failure> {
-        let base = reqwest::Url::parse(&args.server)
-            .map_err(|e| bad_input(format!("--server `{}` is not a URL ({e}); for example http://127.0.0.1:8080", args.server)))?;
+        let base = reqwest::Url::parse(&args.server).map_err(|e| {
+            bad_input(format!("--server `{}` is not a URL ({e}); for example http://127.0.0.1:8080", args.server))
+        })?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(bad_input(format!("--server `{}` is neither http:// nor https://", args.server)));
         }
@@ -76,13 +77,21 @@ impl Client {
         let response = request.send().await.map_err(|e| {
             // The URL is told without what may be secret in it.
             let e = e.without_url();
-            anyhow!("reach {}: {}; is `nightshift run` running there? --server names another", self.origin(), root_cause(&e))
+            anyhow!(
+                "reach {}: {}; is `nightshift run` running there? --server names another",
+                self.origin(),
+                root_cause(&e)
+            )
         })?;
         let status = response.status();
         let text = response.text().await.context("read the answer")?;
         let json: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
-            return if json.is_null() { Err(anyhow!("{} answered something that is not JSON", self.origin()).into()) } else { Ok(json) };
+            return if json.is_null() {
+                Err(anyhow!("{} answered something that is not JSON", self.origin()).into())
+            } else {
+                Ok(json)
+            };
         }
         let detail = json["detail"].as_str().or_else(|| json["title"].as_str()).unwrap_or("no reason given");
         match status.as_u16() {

@@ -70,9 +70,7 @@ impl Mode {
             Self::Spike => calm(60).chain([120.0]).collect(),
             Self::Drift => calm(60).chain((1..=60).map(|i| 50.0 + f64::from(i))).collect(),
             Self::Flatline => calm(60).chain(std::iter::repeat_n(50.0, 60)).collect(),
-            Self::Oscillation => {
-                calm(60).chain((0..40).map(|i| if i % 2 == 0 { 80.0 } else { 20.0 })).collect()
-            }
+            Self::Oscillation => calm(60).chain((0..40).map(|i| if i % 2 == 0 { 80.0 } else { 20.0 })).collect(),
         }
     }
 }
@@ -116,7 +114,9 @@ impl TestInjector {
         for (what, text) in [("source", source), ("signal", signal)] {
             let fine = !text.is_empty() && text.len() <= 100 && !text.chars().any(char::is_control);
             if !fine {
-                return Err(InjectError::Bad(format!("`{what}` must have 1 to 100 characters and no control characters")));
+                return Err(InjectError::Bad(format!(
+                    "`{what}` must have 1 to 100 characters and no control characters"
+                )));
             }
         }
         let mut told = self.told.subscribe();
@@ -221,13 +221,7 @@ impl TestInjector {
     }
 }
 
-fn answer(
-    mode: Mode,
-    injected: usize,
-    recovery: usize,
-    loop_ms: f64,
-    found: &BTreeMap<IncidentId, Incident>,
-) -> Value {
+fn answer(mode: Mode, injected: usize, recovery: usize, loop_ms: f64, found: &BTreeMap<IncidentId, Incident>) -> Value {
     let incidents: Vec<&Incident> = found.values().filter(|i| i.merged_into.is_none()).collect();
     let anomalies: Vec<Value> = incidents
         .iter()

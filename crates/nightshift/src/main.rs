@@ -21,7 +21,11 @@ fn main() -> ExitCode {
     };
     let log = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_target(false);
     let log = log.with_ansi(std::io::stderr().is_terminal());
-    if cli.json { log.json().init() } else { log.init() }
+    if cli.json {
+        log.json().init()
+    } else {
+        log.init()
+    }
     // Fails only when a provider was installed before, which is then the one that is used.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

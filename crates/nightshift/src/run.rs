@@ -13,14 +13,14 @@ use crate::wiring;
 use anyhow::{Context as _, Result, anyhow};
 use nightshift_api::{ApiParts, ApiState, Exposure, StreamEvent};
 use nightshift_bus::{Bus, SnapshotStore, snapshot::FileSnapshots};
+use nightshift_collect::alertmanager;
+use nightshift_collect::events::{self, DoorState};
 use nightshift_collect::http::{Gate, serve};
 use nightshift_collect::ingest::{Ingest, IngestParts};
 use nightshift_collect::otlp::OtlpSource;
 use nightshift_collect::remote_write::{self, RemoteWriteState};
 use nightshift_collect::resolve::Resolver;
 use nightshift_collect::supervise::{BoundAddresses, Shared, SourceConfig, Supervisor, Surroundings, default_sources};
-use nightshift_collect::events::{self, DoorState};
-use nightshift_collect::alertmanager;
 use nightshift_config::{Level, Loaded, Problems};
 use nightshift_health::{ByGroupAndTopic, HealthBoard, Reporter, SelfMetrics};
 use nightshift_model::{Clock, Timestamp};
@@ -127,12 +127,7 @@ impl Service {
         })
     }
 
-    async fn run(
-        self,
-        rooms: DetectRooms,
-        topology: nightshift_topology::TopologyFile,
-        data: &Path,
-    ) -> Result<()> {
+    async fn run(self, rooms: DetectRooms, topology: nightshift_topology::TopologyFile, data: &Path) -> Result<()> {
         let (told, _) = broadcast::channel::<Arc<Told>>(EVENTS_KEPT);
         let (events, _) = broadcast::channel::<StreamEvent>(EVENTS_KEPT);
         let (commands, asked) = mpsc::channel::<Command>(64);
@@ -191,13 +186,15 @@ impl Service {
         }
         if self.roles.contains(&Role::Collect) {
             if self.settings.otlp.enabled {
-                let source = OtlpSource::bind("otlp", self.settings.otlp.clone()).await.map_err(|e| chain("otlp", &e))?;
+                let source =
+                    OtlpSource::bind("otlp", self.settings.otlp.clone()).await.map_err(|e| chain("otlp", &e))?;
                 for (key, address) in source.addresses() {
                     listeners.insert(format!("otlp_{}", key.trim_end_matches("_listen")), address.to_string());
                 }
                 supervisor.start(Box::new(source)).context("start the OTLP receivers")?;
             }
-            let around = Surroundings { data_dir: data.join("sources"), host_name: hostname.clone(), bound: bound.clone() };
+            let around =
+                Surroundings { data_dir: data.join("sources"), host_name: hostname.clone(), bound: bound.clone() };
             for (name, config) in self.sources(api_address.map(|a| a.to_string())) {
                 if let SourceConfig::Syslog(config) = &config {
                     ports_are_free(&name, config)?;
@@ -370,7 +367,12 @@ impl Service {
         tokio::task::spawn_blocking(move || runtime.block_on(work))
     }
 
-    fn start_diagnose(&self, declared: Declared, listener: TopologyListener, asked: mpsc::Receiver<Command>) -> JoinHandle<()> {
+    fn start_diagnose(
+        &self,
+        declared: Declared,
+        listener: TopologyListener,
+        asked: mpsc::Receiver<Command>,
+    ) -> JoinHandle<()> {
         let (bus, store, clock) = (self.bus.clone(), self.store.clone(), self.clock.clone());
         let (counters, config) = (self.counters.clone(), self.settings.diagnose.clone());
         let (stop, health) = (self.stop_agents.clone(), self.board.reporter("root-cause-analyzer"));
@@ -582,7 +584,9 @@ async fn bind(key: &str, listen: &str) -> Result<TcpListener> {
 /// A source that finds its port taken would be unhealthy and try again; at the start the person who can mend it is here.
 fn ports_are_free(name: &str, config: &nightshift_collect::syslog::Config) -> Result<()> {
     let taken = |key: &str, listen: &str, e: std::io::Error| {
-        anyhow!("listen on {listen} (sources.{name}.{key}): {e}; give it another port, 0 for a free one, or \"\" for none")
+        anyhow!(
+            "listen on {listen} (sources.{name}.{key}): {e}; give it another port, 0 for a free one, or \"\" for none"
+        )
     };
     if !config.udp_listen.is_empty() {
         std::net::UdpSocket::bind(&config.udp_listen).map_err(|e| taken("udp_listen", &config.udp_listen, e))?;

@@ -5,9 +5,9 @@ use crate::exit::{Failure, bad_input};
 use anyhow::Context as _;
 use nightshift_api::{ApiConfig, AuthConfig, MetricsConfig as MetricsPort};
 use nightshift_bus::BusConfig;
-use nightshift_collect::ingest::IngestConfig;
 use nightshift_collect::events::DoorLimits;
 use nightshift_collect::http::HttpLimits;
+use nightshift_collect::ingest::IngestConfig;
 use nightshift_collect::otlp::OtlpConfig;
 use nightshift_collect::remote_write::RemoteWriteConfig;
 use nightshift_collect::supervise::{RestartConfig, SourceConfig};
@@ -156,7 +156,10 @@ impl Settings {
                 };
                 if size > nightshift_config::FILE_BYTES_MAX as u64 {
                     let max = nightshift_config::FILE_BYTES_MAX;
-                    return Err(bad_input(format!("{} has {size} bytes, a configuration at most {max}", path.display())));
+                    return Err(bad_input(format!(
+                        "{} has {size} bytes, a configuration at most {max}",
+                        path.display()
+                    )));
                 }
                 let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
                 (text, path.display().to_string())

@@ -106,7 +106,8 @@ fn what_cannot_be_read_stops_nobody_and_is_kept() {
 
         let key = Routing::Key("default".into());
         let strange = Envelope::json(EnvelopeId(9), "default", key.clone(), "some.Thing", NOW, NOW, &1).unwrap();
-        let broken = Envelope::json(EnvelopeId(8), "default", key.clone(), "nightshift.v1.Anomaly", NOW, NOW, &1).unwrap();
+        let broken =
+            Envelope::json(EnvelopeId(8), "default", key.clone(), "nightshift.v1.Anomaly", NOW, NOW, &1).unwrap();
         for envelope in [strange, broken] {
             let record = Outgoing { routing: key.clone(), bytes: envelope.encode() };
             bus.publish(topics::ANOMALIES_DETECTED.name, vec![record]).await.unwrap();

@@ -1,6 +1,7 @@
 //! Acceptance 1: a real Prometheus scrapes a real node exporter and remote-writes here while something burns CPU.
 //!
 //! One test in a file of its own: it must have the machine to itself.
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
 mod support;
 
@@ -76,7 +77,11 @@ async fn cpu_burn_is_one_incident_about_this_host() {
     // The first sample that shows the burn is the first one after it began: a second at most.
     let late = incident.detected_at.since(burn_from);
     assert!(late <= Duration::from_secs(16), "noticed {late:?} after the burn began");
-    assert!(incident.onset >= Timestamp(burn_from.0 - 2_000_000_000), "onset {} before the burn {burn_from}", incident.onset);
+    assert!(
+        incident.onset >= Timestamp(burn_from.0 - 2_000_000_000),
+        "onset {} before the burn {burn_from}",
+        incident.onset
+    );
 
     let ended = until("the end of the burn is not noticed", Duration::from_secs(180), || async {
         let now = server.incidents().await.into_iter().find(|i| i.id == incident.id)?;
@@ -93,7 +98,11 @@ async fn cpu_burn_is_one_incident_about_this_host() {
     let hosts: std::collections::BTreeSet<_> =
         ended.anomalies.iter().filter(|a| a.entity.id.kind_str() == "host").map(|a| a.entity.id.clone()).collect();
     assert_eq!(hosts.len(), 1, "the exporter and our own source are one host: {hosts:?}");
-    println!("noticed {late:?} after the burn began, {} symptoms, {:.0} %", ended.anomalies_total, cause.confidence * 100.0);
+    println!(
+        "noticed {late:?} after the burn began, {} symptoms, {:.0} %",
+        ended.anomalies_total,
+        cause.confidence * 100.0
+    );
 }
 
 fn hostname() -> String {

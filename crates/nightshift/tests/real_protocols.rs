@@ -143,8 +143,20 @@ async fn rsyslog_and_logger_send_syslog() {
     let folder = tempfile::tempdir().unwrap();
     let logger = std::path::Path::new("/usr/bin/logger");
     assert!(logger.exists(), "logger comes with every Debian (bsdutils)");
-    for (format, transport) in [("--rfc3164", "--udp"), ("--rfc5424", "--udp"), ("--rfc5424", "--tcp"), ("--rfc3164", "--tcp")] {
-        let args = ["--server", "127.0.0.1", "--port", &port.to_string(), format, transport, "--tag", "logger", "hello from logger"];
+    for (format, transport) in
+        [("--rfc3164", "--udp"), ("--rfc5424", "--udp"), ("--rfc5424", "--tcp"), ("--rfc3164", "--tcp")]
+    {
+        let args = [
+            "--server",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            format,
+            transport,
+            "--tag",
+            "logger",
+            "hello from logger",
+        ];
         Program::run("logger", logger, &args.map(String::from), folder.path());
     }
     reaches(&server, "nightshift_logs_received_total", 4.0).await;

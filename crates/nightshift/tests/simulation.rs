@@ -7,6 +7,7 @@
 //! - the anomalies are those of a run of the same input in which nothing went wrong;
 //! - the hash chain is whole;
 //! - the same seed gives the same bytes.
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
 use nightshift::agents::{AgentError, DetectAgent, DetectRooms, DiagnoseAgent, RelayAgent};
 use nightshift_bus::memory::{MemoryBus, MemoryFaults};
@@ -88,10 +89,10 @@ impl World {
             metrics: metrics.clone(),
         });
         let snapshots: Arc<dyn SnapshotStore> = self.snapshots.clone();
-        let rooms = DetectRooms::new(Default::default(), Default::default(), Default::default(), Default::default()).unwrap();
+        let rooms =
+            DetectRooms::new(Default::default(), Default::default(), Default::default(), Default::default()).unwrap();
         let every = Duration::from_secs(7);
-        let detect =
-            DetectAgent::start(bus.clone(), snapshots, clock.clone(), metrics.clone(), rooms, every).await?;
+        let detect = DetectAgent::start(bus.clone(), snapshots, clock.clone(), metrics.clone(), rooms, every).await?;
         let (sender, commands) = tokio::sync::mpsc::channel(1);
         let diagnose = DiagnoseAgent::start(
             bus.clone(),
@@ -245,7 +246,11 @@ async fn outcome(world: &World, crashes: u32) -> Outcome {
     assert!(report.is_ok(), "{report:?}");
     let filter = IncidentFilter { synthetic: true, limit: 1000, ..Default::default() };
     let incidents = world.store.incidents(DEFAULT_TENANT, &filter).await.unwrap();
-    let anomalies = world.store.anomalies(DEFAULT_TENANT, &nightshift_store::AnomalyFilter { limit: 10_000, ..Default::default() }).await.unwrap();
+    let anomalies = world
+        .store
+        .anomalies(DEFAULT_TENANT, &nightshift_store::AnomalyFilter { limit: 10_000, ..Default::default() })
+        .await
+        .unwrap();
     Outcome {
         anomalies: anomalies.iter().filter(|a| a.score >= 0.5).map(|a| (a.entity.id.name(), a.onset)).collect(),
         incidents,

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-
 /// Consumer group, and the name its cursors go by in the store.
 const GROUP: &str = "root-cause-analyzer";
 /// Most rows of each kind that a restored engine is handed.
@@ -290,12 +289,15 @@ impl DiagnoseAgent {
 }
 
 /// What the store knows of a tenant, for its engine. Open incidents are handed over however old they are.
-async fn remembered(store: &dyn Store, config: &DiagnoseConfig, tenant: &str, now: Timestamp) -> Result<Memory, AgentError> {
+async fn remembered(
+    store: &dyn Store,
+    config: &DiagnoseConfig,
+    tenant: &str,
+    now: Timestamp,
+) -> Result<Memory, AgentError> {
     let all = IncidentFilter { synthetic: true, limit: ROWS_MAX, ..Default::default() };
-    let open = IncidentFilter {
-        status: IncidentStatus::ALL.into_iter().filter(|s| s.is_open()).collect(),
-        ..all.clone()
-    };
+    let open =
+        IncidentFilter { status: IncidentStatus::ALL.into_iter().filter(|s| s.is_open()).collect(), ..all.clone() };
     let recent = IncidentFilter { since: Some(now - config.incidents_lookback()), ..all };
     let mut incidents: BTreeMap<u64, Incident> = BTreeMap::new();
     for filter in [open, recent] {
@@ -317,12 +319,7 @@ async fn remembered(store: &dyn Store, config: &DiagnoseConfig, tenant: &str, no
 
 impl Tenant {
     /// Steps the engine; rows go into `commit`. Gives why a person's action was refused, if one was.
-    fn step(
-        &mut self,
-        inputs: impl IntoIterator<Item = Input>,
-        now: Timestamp,
-        commit: &mut Commit,
-    ) -> Option<String> {
+    fn step(&mut self, inputs: impl IntoIterator<Item = Input>, now: Timestamp, commit: &mut Commit) -> Option<String> {
         let mut refused = None;
         for effect in self.engine.step_all(inputs, &self.topology, now) {
             match effect {

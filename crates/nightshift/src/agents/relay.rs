@@ -77,8 +77,7 @@ impl RelayAgent {
             for row in &rows {
                 self.tell(&tenant, row).await?;
             }
-            let cursor =
-                Cursor { consumer: NAME.into(), topic: JOURNAL.into(), partition: 0, next_offset: after };
+            let cursor = Cursor { consumer: NAME.into(), topic: JOURNAL.into(), partition: 0, next_offset: after };
             self.store.commit(&tenant, Commit { cursors: vec![cursor], ..Default::default() }).await?;
             self.next.insert(tenant, after);
             turn.progressed = true;
@@ -98,9 +97,7 @@ impl RelayAgent {
         let id = EnvelopeId::derive(&[NAME.as_bytes(), tenant.as_bytes(), &row.seq.to_be_bytes()]);
         let key = row.incident.to_string();
         let record = match &row.event {
-            EventKind::CausesRanked { .. } => {
-                control(id, tenant, key, "nightshift.v1.JournalEvent", row.at, now, row)
-            }
+            EventKind::CausesRanked { .. } => control(id, tenant, key, "nightshift.v1.JournalEvent", row.at, now, row),
             _ => control(id, tenant, key, "nightshift.v1.Incident", row.at, now, &incident),
         };
         self.bus.publish(topic.name, vec![record]).await?;

@@ -43,8 +43,7 @@ async fn open(args: &DataArgs) -> Result<(Arc<dyn Store>, PathBuf), Failure> {
 
 async fn verify(args: &DataArgs, json: bool) -> CommandResult {
     let (store, data) = open(args).await?;
-    let reports =
-        audit::verify_all(&*store, &HeadFiles::in_data_dir(&data)).await.context("walk the chains")?;
+    let reports = audit::verify_all(&*store, &HeadFiles::in_data_dir(&data)).await.context("walk the chains")?;
     let ok = reports.iter().all(audit::AuditReport::is_ok);
     if json {
         print_line(&json!({ "data": { "ok": ok, "tenants": reports } }).to_string())?;
@@ -53,7 +52,8 @@ async fn verify(args: &DataArgs, json: bool) -> CommandResult {
             print_line("Nothing is recorded yet.")?;
         }
         for report in &reports {
-            let outside = if report.outside_head { ", the head noted outside agrees" } else { ", no head is noted outside" };
+            let outside =
+                if report.outside_head { ", the head noted outside agrees" } else { ", no head is noted outside" };
             if report.is_ok() {
                 print_line(&format!("tenant {}: {} events, the chain is whole{outside}", report.tenant, report.links))?;
             } else {

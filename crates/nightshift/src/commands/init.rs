@@ -42,7 +42,8 @@ pub async fn run(args: &InitArgs, json: bool) -> CommandResult {
     std::fs::create_dir_all(&args.dir).with_context(|| format!("make {}", args.dir.display()))?;
     let config = config_text(args.prometheus.as_deref(), &logs);
     std::fs::write(&config_file, config).with_context(|| format!("write {}", config_file.display()))?;
-    std::fs::write(&topology_file, topology_text(&jobs)).with_context(|| format!("write {}", topology_file.display()))?;
+    std::fs::write(&topology_file, topology_text(&jobs))
+        .with_context(|| format!("write {}", topology_file.display()))?;
     let c = config_file.display();
     let next = [
         format!("nightshift check -c {c}"),
@@ -110,9 +111,8 @@ fn config_text(prometheus: Option<&str>, logs: &[&str]) -> String {
 }
 
 fn topology_text(jobs: &BTreeMap<String, Vec<String>>) -> String {
-    let mut out = String::from(
-        "# What runs here, who answers for it, and what depends on what. `nightshift check` reads it.\n",
-    );
+    let mut out =
+        String::from("# What runs here, who answers for it, and what depends on what. `nightshift check` reads it.\n");
     if jobs.is_empty() {
         out.push_str(
             "services: []\n# - name: checkout\n#   owner: payments\n#   criticality: P1\n\
@@ -123,7 +123,12 @@ fn topology_text(jobs: &BTreeMap<String, Vec<String>>) -> String {
     out.push_str("services:\n");
     for (job, instances) in jobs {
         // JSON strings are YAML strings.
-        let _ = writeln!(out, "- name: {}\n  # seen at {}\n  # owner: …\n  # depends_on: […]", json!(job), instances.join(", "));
+        let _ = writeln!(
+            out,
+            "- name: {}\n  # seen at {}\n  # owner: …\n  # depends_on: […]",
+            json!(job),
+            instances.join(", ")
+        );
     }
     out
 }

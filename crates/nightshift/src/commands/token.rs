@@ -33,7 +33,9 @@ pub async fn run(command: &TokenCommand, json: bool, clock: Arc<dyn Clock>) -> C
             };
             match store.put_token(row).await {
                 Err(StoreError::Exists(_)) => {
-                    return Err(bad_input(format!("a token named `{name}` exists; revoke it first or choose another name")));
+                    return Err(bad_input(format!(
+                        "a token named `{name}` exists; revoke it first or choose another name"
+                    )));
                 }
                 other => other?,
             }
@@ -87,7 +89,9 @@ pub async fn run(command: &TokenCommand, json: bool, clock: Arc<dyn Clock>) -> C
 /// When the system has none to give.
 pub fn new_secret() -> anyhow::Result<String> {
     let mut random = [0u8; 32];
-    rand::rngs::OsRng.try_fill_bytes(&mut random).map_err(|e| anyhow::anyhow!("get randomness from the system: {e}"))?;
+    rand::rngs::OsRng
+        .try_fill_bytes(&mut random)
+        .map_err(|e| anyhow::anyhow!("get randomness from the system: {e}"))?;
     Ok(tokens::secret(random))
 }
 

@@ -37,10 +37,15 @@ pub(super) fn run(inputs: &[String], format: LogFormat) -> CommandResult {
         let seconds = begin.elapsed().as_secs_f64();
         let name = serde_json::to_string(name)?;
         // The texts are few and the lines many: each text is quoted once.
-        let texts: Vec<String> = mined.templates.iter().map(|(_, text)| serde_json::to_string(text)).collect::<Result<_, _>>()?;
+        let texts: Vec<String> =
+            mined.templates.iter().map(|(_, text)| serde_json::to_string(text)).collect::<Result<_, _>>()?;
         for (i, template) in mined.lines.iter().enumerate() {
             let text = texts.get(*template as usize).map_or("\"\"", String::as_str);
-            writeln!(out, "{{\"dataset\":{name},\"line\":{},\"template_id\":\"t{template}\",\"template\":{text}}}", i + 1)?;
+            writeln!(
+                out,
+                "{{\"dataset\":{name},\"line\":{},\"template_id\":\"t{template}\",\"template\":{text}}}",
+                i + 1
+            )?;
         }
         writeln!(
             out,
