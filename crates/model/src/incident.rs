@@ -179,7 +179,7 @@ pub struct Incident {
     pub severity: Severity,
     /// 0..=1.
     pub score: f64,
-    /// Event time of its first symptom.
+    /// Event time of its first symptom that is more than a line in the log.
     pub onset: Timestamp,
     /// When it was noticed: event time of the sample that opened it.
     pub detected_at: Timestamp,

@@ -340,7 +340,10 @@ pub fn apply(current: Option<Incident>, e: &JournalEvent) -> Option<Incident> {
 }
 
 fn join(inc: &mut Incident, a: &Anomaly) {
-    inc.onset = inc.onset.min(a.onset);
+    // What is only fit for the log may join as evidence; when it began says nothing about when the trouble did.
+    if a.severity > Severity::Low {
+        inc.onset = inc.onset.min(a.onset);
+    }
     let open = |p: Phase| p != Phase::Closed;
     if let Some(known) = inc.anomalies.iter_mut().find(|k| k.id == a.id) {
         match (open(known.phase), open(a.phase)) {
@@ -361,4 +364,74 @@ fn join(inc: &mut Incident, a: &Anomaly) {
 /// Ids of the symptoms of an incident that are still going on.
 pub fn open_anomalies(inc: &Incident) -> impl Iterator<Item = OccurrenceId> {
     inc.anomalies.iter().filter(|a| a.phase != Phase::Closed).map(|a| a.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnomalyKind, Direction, EntityId, EntityMeta, Explanation, FaultClass};
+
+    fn anomaly(id: u128, onset: i64, score: f64) -> Anomaly {
+        Anomaly {
+            id: OccurrenceId(id),
+            fingerprint: id as u64,
+            tenant: "default".into(),
+            entity: EntityMeta::bare(EntityId::new("local", "host", "", "web1")),
+            kind: AnomalyKind::Statistical,
+            signal: "cpu".into(),
+            labels: Default::default(),
+            onset: Timestamp::from_secs(onset),
+            last_seen: Timestamp::from_secs(onset + 1),
+            phase: Phase::Open,
+            score,
+            severity: Severity::from_score(score),
+            direction: Direction::Up,
+            fault: FaultClass::CpuSaturation,
+            description: "cpu".into(),
+            explanation: Explanation::default(),
+            source: "test".into(),
+        }
+    }
+
+    fn event(seq: u64, event: EventKind) -> JournalEvent {
+        let (tenant, actor) = ("default".into(), "system".into());
+        JournalEvent { tenant, seq, incident: IncidentId(1), at: Timestamp::from_secs(200), actor, event }
+    }
+
+    fn opened(a: Anomaly) -> JournalEvent {
+        event(1, EventKind::Opened { number: 1, title: "t".into(), anomaly: Box::new(a), recurrence_of: None })
+    }
+
+    fn joined(seq: u64, a: Anomaly) -> JournalEvent {
+        event(seq, EventKind::AnomalyJoined { anomaly: Box::new(a), why: "same host".into() })
+    }
+
+    /// Seen on a real machine: the page cache moved 40 s before a CPU burn, and the burn was dated by it.
+    #[test]
+    fn weak_evidence_does_not_date_an_incident() {
+        let inc = apply(None, &opened(anomaly(1, 100, 0.6)));
+        let inc = apply(inc, &joined(2, anomaly(2, 60, 0.3)));
+        assert_eq!(inc.as_ref().map(|i| i.onset), Some(Timestamp::from_secs(100)));
+        let inc = apply(inc, &joined(3, anomaly(3, 90, 0.55)));
+        assert_eq!(inc.map(|i| (i.onset, i.anomalies_open)), Some((Timestamp::from_secs(90), 3)));
+    }
+
+    #[test]
+    fn bodies_round_trip_and_broken_ones_say_why() {
+        let body = opened(anomaly(1, 100, 0.6)).to_body();
+        assert_eq!(JournalEvent::from_body(&body), Ok(opened(anomaly(1, 100, 0.6))));
+        for cut in 0..body.len() {
+            assert!(JournalEvent::from_body(&body[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut newer = body.clone();
+        newer[0] = 9;
+        assert!(JournalEvent::from_body(&newer).unwrap_err().contains("version 9"));
+        let long = [body.as_slice(), b"x"].concat();
+        assert!(JournalEvent::from_body(&long).unwrap_err().contains("after the end"));
+    }
+
+    #[test]
+    fn only_an_opened_event_makes_an_incident() {
+        assert_eq!(apply(None, &joined(1, anomaly(1, 1, 0.9))), None);
+    }
 }

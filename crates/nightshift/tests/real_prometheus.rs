@@ -74,6 +74,9 @@ async fn cpu_burn_is_one_incident_about_this_host() {
     tokio::time::sleep(left).await;
     burning.stop();
 
+    for a in &incident.anomalies {
+        println!("{} {} {:.2} {} {:?} {}", a.onset, a.entity.id, a.score, a.signal, a.labels, a.description);
+    }
     // The first sample that shows the burn is the first one after it began: a second at most.
     let late = incident.detected_at.since(burn_from);
     assert!(late <= Duration::from_secs(16), "noticed {late:?} after the burn began");
