@@ -114,8 +114,6 @@ metrics! {
     source_restarts: Family<BySource, Counter> = Family::default(), "source_restarts";
     /// Series with live detector state
     series_live: Gauge = Gauge::default(), "series_live";
-    /// Series that came when the ceiling was reached and are not scored
-    series_over_ceiling: Gauge = Gauge::default(), "series_over_ceiling";
     /// Scores of anomalies when they began
     anomaly_score: Histogram = Histogram::new((1..=20).map(|i| f64::from(i) / 20.0)), "anomaly_score";
     /// Anomalies that began, by severity and kind

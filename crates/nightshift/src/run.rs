@@ -1,7 +1,7 @@
 //! `run`: the service. Opens what the settings name, puts the rooms to work, and ends in order.
 
 use crate::agents::{
-    AgentError, Command, Declared, DetectAgent, DetectRooms, DiagnoseAgent, RelayAgent, Told, TopologyListener,
+    AgentError, Command, Declared, DetectAgent, DetectRooms, DiagnoseAgent, Listeners, RelayAgent, Told,
 };
 use crate::api::{Collectors, Commands, Injecting, StatusBoard, TopologyBoard};
 use crate::cli::{Role, RunArgs};
@@ -22,10 +22,11 @@ use nightshift_collect::remote_write::{self, RemoteWriteState};
 use nightshift_collect::resolve::Resolver;
 use nightshift_collect::supervise::{BoundAddresses, Shared, SourceConfig, Supervisor, Surroundings, default_sources};
 use nightshift_config::{Level, Loaded, Problems};
-use nightshift_health::{ByGroupAndTopic, HealthBoard, Reporter, SelfMetrics};
-use nightshift_model::{Clock, Timestamp};
+use nightshift_health::{ByGroupAndTopic, Health, HealthBoard, Reporter, SelfMetrics};
+use nightshift_model::{Anomaly, Clock, Timestamp};
 use nightshift_store::tokens::Role as TokenRole;
 use nightshift_store::{Store, TokenRow, tokens};
+use nightshift_topology::Topology;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,13 +73,14 @@ pub(crate) async fn run(args: &RunArgs) -> CommandResult {
     }
     let data = crate::paths::data_dir(args.data.data.as_deref())?;
     std::fs::create_dir_all(&data).with_context(|| format!("make the data folder {}", data.display()))?;
-    let rooms = DetectRooms::new(
+    let mut rooms = DetectRooms::new(
         settings.detect.metrics.clone(),
         settings.detect.logs.clone(),
         (settings.detect.rule_limits.clone(), rules),
         settings.topology.spans.clone(),
     )
     .map_err(|e| bad_input(format!("detect.logs: {e}")))?;
+    rooms.export_features = settings.detect.export_features;
     let service = Service::open(settings, roles, &data, &problems).await?;
     service.run(rooms, topology, &data).await?;
     Ok(())
@@ -151,7 +153,12 @@ impl Service {
         if self.roles.contains(&Role::Diagnose) {
             let declared = Declared { config: self.settings.topology.clone(), file: topology };
             let (tenant, learn, show) = (self.settings.tenant.clone(), resolver.clone(), graph.clone());
-            let listener: TopologyListener = Arc::new(move |of, topology| {
+            let stream = events.clone();
+            let anomaly = Arc::new(move |anomaly: &Anomaly| {
+                // Nobody listening is no error.
+                drop(stream.send(StreamEvent::anomaly(anomaly)));
+            });
+            let topology = Arc::new(move |of: &str, topology: &Topology| {
                 if of == tenant {
                     for (name, entity) in topology.aliases() {
                         learn.learn(name, entity);
@@ -159,9 +166,9 @@ impl Service {
                     show.set(topology.clone());
                 }
             });
-            agents.push(self.start_diagnose(declared, listener, asked));
+            agents.push(self.start_diagnose(declared, Listeners { topology, anomaly }, asked));
             agents.push(self.start_relay(told.clone(), events.clone()));
-            tokio::spawn(self.upkeep(lag.clone()).run());
+            tokio::spawn(self.upkeep(lag.clone(), events.clone()).run());
         }
         let mut listeners: BTreeMap<String, String> = BTreeMap::new();
         let bound = BoundAddresses::default();
@@ -370,7 +377,7 @@ impl Service {
     fn start_diagnose(
         &self,
         declared: Declared,
-        listener: TopologyListener,
+        listeners: Listeners,
         asked: mpsc::Receiver<Command>,
     ) -> JoinHandle<()> {
         let (bus, store, clock) = (self.bus.clone(), self.store.clone(), self.clock.clone());
@@ -380,8 +387,8 @@ impl Service {
         tokio::spawn(async move {
             let make = || {
                 let (bus, store, clock, counters) = (bus.clone(), store.clone(), clock.clone(), counters.clone());
-                let (config, declared, listener) = (config.clone(), declared.clone(), listener.clone());
-                DiagnoseAgent::start(bus, store, clock, counters, config, declared, listener, asked.clone())
+                let (config, declared, listeners) = (config.clone(), declared.clone(), listeners.clone());
+                DiagnoseAgent::start(bus, store, clock, counters, config, declared, listeners, asked.clone())
             };
             let mut pause = Pause::default();
             let Some(mut agent) = pause.start(&health, &stop, make).await else { return };
@@ -423,9 +430,11 @@ impl Service {
         })
     }
 
-    fn upkeep(&self, lag: Arc<RwLock<BTreeMap<String, u64>>>) -> Upkeep {
+    fn upkeep(&self, lag: Arc<RwLock<BTreeMap<String, u64>>>, events: broadcast::Sender<StreamEvent>) -> Upkeep {
         Upkeep {
             lag,
+            events,
+            board: self.board.clone(),
             bus: self.bus.clone(),
             store: self.store.clone(),
             clock: self.clock.clone(),
@@ -439,6 +448,8 @@ impl Service {
 /// What is done now and then: figures that cost a look at the bus, and rows that have had their time.
 struct Upkeep {
     lag: Arc<RwLock<BTreeMap<String, u64>>>,
+    events: broadcast::Sender<StreamEvent>,
+    board: HealthBoard,
     bus: Arc<dyn Bus>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -450,6 +461,7 @@ struct Upkeep {
 impl Upkeep {
     async fn run(self) {
         let mut pruned_at = Timestamp::EPOCH;
+        let mut health: BTreeMap<String, Health> = BTreeMap::new();
         while !self.stop.is_cancelled() {
             match self.bus.groups().await {
                 Ok(groups) => {
@@ -468,6 +480,11 @@ impl Upkeep {
                     }
                 }
                 Err(e) => tracing::debug!("look at the bus' groups: {e}"),
+            }
+            for component in self.board.components() {
+                if health.insert(component.name.clone(), component.status) != Some(component.status) {
+                    drop(self.events.send(StreamEvent::health(&component)));
+                }
             }
             let now = self.clock.now();
             if now.since(pruned_at) >= Duration::from_secs(3_600) {

@@ -72,6 +72,8 @@ pub struct DetectSettings {
     /// Seconds between two snapshots of a shard's state. After a crash so much of the bus is replayed.
     #[schemars(range(min = 1, max = 3600))]
     pub snapshot_every_secs: u64,
+    /// Whether features per service and minute are published to the topic `telemetry.enriched`.
+    pub export_features: bool,
     /// Metric layers.
     pub metrics: MetricsConfig,
     /// Log templates and critical lines.
@@ -88,6 +90,7 @@ impl Default for DetectSettings {
     fn default() -> Self {
         Self {
             snapshot_every_secs: 60,
+            export_features: false,
             metrics: MetricsConfig::default(),
             logs: LogConfig::default(),
             rule_limits: RuleConfig::default(),

@@ -121,7 +121,7 @@ fn what_cannot_be_read_stops_nobody_and_is_kept() {
             metrics,
             Default::default(),
             Default::default(),
-            Arc::new(|_, _| {}),
+            Default::default(),
             Arc::new(parking_lot::Mutex::new(commands)),
         )
         .await
@@ -139,6 +139,63 @@ fn what_cannot_be_read_stops_nobody_and_is_kept() {
         }
         reasons.sort();
         assert_eq!(reasons, ["malformed", "malformed", "malformed_batch", "newer_version", "unknown_schema"]);
+    });
+}
+
+/// LOAD-1: what nobody asked for is not kept, and what was asked for is published once a minute.
+#[test]
+fn features_are_exported_when_asked_for_and_not_hoarded() {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        for export in [false, true] {
+            let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(MemoryConfig::default()));
+            let specs: Vec<TopicSpec> =
+                topics::ALL.iter().map(|t| TopicSpec { name: t.name.into(), partitions: t.partitions() }).collect();
+            bus.ensure_topics(&specs).await.unwrap();
+            let clock = Arc::new(ManualClock::at(NOW));
+            let mut rooms = DetectRooms::new(
+                Default::default(),
+                Default::default(),
+                (Default::default(), Vec::new()),
+                Default::default(),
+            )
+            .unwrap();
+            rooms.export_features = export;
+            let every = Duration::from_secs(3600);
+            let snapshots = Arc::new(MemorySnapshots::new());
+            let metrics = SelfMetrics::default();
+            let mut detect =
+                DetectAgent::start(bus.clone(), snapshots, clock.clone(), metrics, rooms, every).await.unwrap();
+            for second in 0..240u32 {
+                let at = NOW + Duration::from_secs(u64::from(second));
+                clock.set(at);
+                let mut batch = BatchBuilder::default();
+                let meta = EntityMeta {
+                    service: "shop".into(),
+                    ..EntityMeta::bare(EntityId::new("local", "service", "", "shop"))
+                };
+                let entity = batch.entity(&meta);
+                batch.span(&proto::Span {
+                    entity,
+                    start_ns: at.0,
+                    duration_ns: 5_000_000,
+                    kind: 2,
+                    ..Default::default()
+                });
+                let envelope = raw(batch.finish("test").to_vec(), u128::from(second) + 100);
+                let record = Outgoing { routing: Routing::Shard(0), bytes: envelope.encode() };
+                bus.publish(topics::TELEMETRY_RAW.name, vec![record]).await.unwrap();
+                detect.turn(Duration::ZERO).await.unwrap();
+            }
+            let mut rows = Vec::new();
+            for partition in 0..topics::TELEMETRY_ENRICHED.partitions() {
+                rows.extend(bus.fetch(topics::TELEMETRY_ENRICHED.name, partition, 0, 100).await.unwrap());
+            }
+            assert_eq!(rows.is_empty(), !export, "{} rows", rows.len());
+            if let Some(first) = rows.first() {
+                let row: serde_json::Value = Envelope::decode(first.bytes.clone()).unwrap().read_json().unwrap();
+                assert_eq!((row["service"].as_str(), row["latency_mean_ms"].as_f64()), (Some("shop"), Some(5.0)));
+            }
+        }
     });
 }
 

@@ -101,7 +101,7 @@ impl World {
             metrics.clone(),
             Default::default(),
             Default::default(),
-            Arc::new(|_, _| {}),
+            Default::default(),
             Arc::new(parking_lot::Mutex::new(commands)),
         )
         .await?;

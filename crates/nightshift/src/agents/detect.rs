@@ -9,10 +9,11 @@ use bytes::{Buf, BufMut, Bytes};
 use nightshift_bus::{Bus, Consumer, Outgoing, Record, SnapshotStore, TopicPartition};
 use nightshift_detect::logs::{LogConfig, LogDetector};
 use nightshift_detect::rules::{Rule, RuleConfig, RuleEngine};
-use nightshift_detect::{Effects, MetricsConfig, SeriesBudget, ShardDetector};
+use nightshift_detect::{Effects, FeatureRow, MetricsConfig, SeriesBudget, ShardDetector};
 use nightshift_health::{ByReason, BySeverityAndKind, BySourceAndReason, SelfMetrics};
 use nightshift_model::batch::BatchView;
-use nightshift_model::{Anomaly, Clock, Envelope, EnvelopeId, Phase, Timestamp, topics};
+use nightshift_model::hash::shard_of;
+use nightshift_model::{Anomaly, Clock, Envelope, EnvelopeId, Phase, Routing, Timestamp, topics};
 use nightshift_topology::{SpanJoiner, SpanJoinerConfig};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct DetectRooms {
     pub budget: Arc<SeriesBudget>,
     /// Edges from trace spans.
     pub spans: SpanJoinerConfig,
+    /// Whether features per service and minute are published to `telemetry.enriched`.
+    pub export_features: bool,
 }
 
 impl DetectRooms {
@@ -57,6 +60,7 @@ impl DetectRooms {
             logs: LogDetector::new(logs)?,
             rules: RuleEngine::new(rules.0, rules.1),
             spans,
+            export_features: false,
         })
     }
 }
@@ -89,6 +93,8 @@ pub struct DetectAgent {
     pending: Vec<Outgoing>,
     /// The same for edges learned from spans.
     pending_edges: Vec<Outgoing>,
+    /// The same for features.
+    pending_features: Vec<Outgoing>,
     snapshot_every: Duration,
     tick_every: Duration,
     ticked_at: Timestamp,
@@ -122,6 +128,7 @@ impl DetectAgent {
             effects: Effects::default(),
             pending: Vec::new(),
             pending_edges: Vec::new(),
+            pending_features: Vec::new(),
             snapshot_every,
             tick_every: Duration::from_secs(1),
             ticked_at,
@@ -220,6 +227,10 @@ impl DetectAgent {
             }
             self.pending.push(anomaly_record(&anomaly, now));
         }
+        let features = self.effects.features.drain(..);
+        if self.rooms.export_features {
+            self.pending_features.extend(features.map(|row| features_record(&row, now)));
+        }
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -241,13 +252,15 @@ impl DetectAgent {
     }
 
     async fn flush(&mut self) -> Result<(), AgentError> {
-        if !self.pending.is_empty() {
-            self.bus.publish(topics::ANOMALIES_DETECTED.name, self.pending.clone()).await?;
-            self.pending.clear();
-        }
-        if !self.pending_edges.is_empty() {
-            self.bus.publish(topics::TOPOLOGY_OBSERVED.name, self.pending_edges.clone()).await?;
-            self.pending_edges.clear();
+        for (topic, pending) in [
+            (topics::ANOMALIES_DETECTED, &mut self.pending),
+            (topics::TOPOLOGY_OBSERVED, &mut self.pending_edges),
+            (topics::TELEMETRY_ENRICHED, &mut self.pending_features),
+        ] {
+            if !pending.is_empty() {
+                self.bus.publish(topic.name, pending.clone()).await?;
+                pending.clear();
+            }
         }
         Ok(())
     }
@@ -413,6 +426,17 @@ impl Shard {
         };
         Ok((shard, closed))
     }
+}
+
+/// Features of a service's minute as a record of `telemetry.enriched`.
+fn features_record(row: &FeatureRow, now: Timestamp) -> Outgoing {
+    let entity = row.entity.as_str();
+    let id = EnvelopeId::derive(&[b"features", row.tenant.as_bytes(), entity.as_bytes(), &row.minute.0.to_be_bytes()]);
+    let routing = Routing::Shard(shard_of(&row.tenant, &row.entity.cluster(), entity));
+    let schema = "nightshift.v1.FeatureRow";
+    let envelope = Envelope::json(id, &row.tenant, routing.clone(), schema, row.minute, now, row)
+        .expect("features have string keys and finite depth");
+    Outgoing { routing, bytes: envelope.encode() }
 }
 
 /// An anomaly as a record of `anomalies.detected`. The id follows from what it says: a replay makes the same.

@@ -53,8 +53,23 @@ pub struct Declared {
     pub file: TopologyFile,
 }
 
-/// Told whenever a tenant's topology has changed.
-pub type TopologyListener = Arc<dyn Fn(&str, &Topology) + Send + Sync>;
+/// Told of a tenant's topology.
+type TellTopology = dyn Fn(&str, &Topology) + Send + Sync;
+
+/// Who is told of what became durable. By default nobody.
+#[derive(Clone)]
+pub struct Listeners {
+    /// A tenant's topology has changed.
+    pub topology: Arc<TellTopology>,
+    /// An anomaly began, got worse or ended.
+    pub anomaly: Arc<dyn Fn(&Anomaly) + Send + Sync>,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self { topology: Arc::new(|_, _| {}), anomaly: Arc::new(|_| {}) }
+    }
+}
 
 /// One tenant's state.
 struct Tenant {
@@ -72,7 +87,7 @@ pub struct DiagnoseAgent {
     counters: SelfMetrics,
     config: DiagnoseConfig,
     declared: Declared,
-    listener: TopologyListener,
+    listeners: Listeners,
     commands: Arc<Mutex<mpsc::Receiver<Command>>>,
     consumer: Box<dyn Consumer>,
     tenants: BTreeMap<String, Tenant>,
@@ -92,7 +107,7 @@ impl DiagnoseAgent {
         counters: SelfMetrics,
         config: DiagnoseConfig,
         declared: Declared,
-        listener: TopologyListener,
+        listeners: Listeners,
         commands: Arc<Mutex<mpsc::Receiver<Command>>>,
     ) -> Result<Self, AgentError> {
         let topics = [topics::ANOMALIES_DETECTED, topics::CHANGES_OBSERVED, topics::TOPOLOGY_OBSERVED].map(|t| t.name);
@@ -100,7 +115,7 @@ impl DiagnoseAgent {
         let ticked_at = clock.now();
         let tenants = BTreeMap::new();
         let mut agent =
-            Self { bus, store, clock, counters, config, declared, listener, commands, consumer, tenants, ticked_at };
+            Self { bus, store, clock, counters, config, declared, listeners, commands, consumer, tenants, ticked_at };
         agent.start_over().await?;
         Ok(agent)
     }
@@ -209,10 +224,12 @@ impl DiagnoseAgent {
         if commit.cursors.is_empty() {
             return Ok(());
         }
+        let seen = commit.anomalies.clone();
         self.store.commit(tenant, commit).await?;
         state.cursors.extend(moved);
+        seen.iter().for_each(|a| (self.listeners.anomaly)(a));
         if state.topology.revision() != revision {
-            (self.listener)(tenant, &state.topology);
+            (self.listeners.topology)(tenant, &state.topology);
         }
         Ok(())
     }
@@ -247,7 +264,7 @@ impl DiagnoseAgent {
                 self.store.commit(name, commit).await?;
             }
             if state.topology.revision() != revision {
-                (self.listener)(name, &state.topology);
+                (self.listeners.topology)(name, &state.topology);
             }
         }
         Ok(())
@@ -282,7 +299,7 @@ impl DiagnoseAgent {
         for c in self.store.cursors(tenant, GROUP).await? {
             cursors.insert((Arc::from(c.topic), c.partition), c.next_offset);
         }
-        (self.listener)(tenant, &topology);
+        (self.listeners.topology)(tenant, &topology);
         self.tenants.insert(tenant.into(), Tenant { engine, topology, cursors });
         Ok(())
     }

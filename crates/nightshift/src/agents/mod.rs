@@ -9,7 +9,7 @@ mod diagnose;
 mod relay;
 
 pub use detect::{DetectAgent, DetectRooms};
-pub use diagnose::{Command, Declared, DiagnoseAgent, Refusal, TopologyListener};
+pub use diagnose::{Command, Declared, DiagnoseAgent, Listeners, Refusal};
 pub use relay::{RelayAgent, Told};
 
 use nightshift_bus::{Bus, BusError, Outgoing, Record};
