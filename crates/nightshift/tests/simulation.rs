@@ -270,6 +270,22 @@ fn check(seed: u64, calm: &Outcome, chaotic: &Outcome) {
             by_service.entry(names.into_iter().next().unwrap()).or_default().push(incident);
         }
         let ill: Vec<String> = (0..SERVICES / 2).map(|s| format!("service-{s}")).collect();
+        let of_the_well: Vec<_> = by_service
+            .iter()
+            .filter(|(name, _)| !ill.contains(name))
+            .flat_map(|(_, incidents)| incidents.iter().flat_map(|i| &i.anomalies))
+            .map(|a| {
+                format!(
+                    "{} {:.2} {} at {}: {}",
+                    a.entity.id.name(),
+                    a.score,
+                    a.explanation.model,
+                    a.onset,
+                    a.description
+                )
+            })
+            .collect();
+        assert!(of_the_well.is_empty(), "what is well has incidents: {of_the_well:#?}; {again}");
         assert_eq!(by_service.keys().cloned().collect::<Vec<_>>(), ill, "{again}");
         for (service, incidents) in by_service {
             assert_eq!(incidents.len(), 1, "{service} has {} incidents; {again}", incidents.len());

@@ -132,7 +132,10 @@ impl Engine {
             return None;
         }
         let lasted = hot.strong >= policy.need && s.at.saturating_sub(hot.onset) >= policy.need_ns;
-        let extreme = policy.single && !s.from_flat && f64::from(ratio) >= self.config.extreme_ratio;
+        // A value that is only at odds with its phase, and ordinary for the series, takes more than one reading: a season
+        // that is a little off is always off at its steepest places.
+        let out_of_phase = s.layer == Layer::Forecast && s.z.abs() < policy.sigma;
+        let extreme = policy.single && !s.from_flat && !out_of_phase && f64::from(ratio) >= self.config.extreme_ratio;
         if ratio < 1.0 || !(lasted || extreme) {
             return None;
         }
