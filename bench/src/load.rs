@@ -151,7 +151,7 @@ fn encode(args: &Args) -> Result<Vec<Vec<Vec<u8>>>> {
     Ok(rounds)
 }
 
-/// Seven labels, about 150 bytes: a container metric as a kubelet gives it.
+/// Seven labels, about 205 bytes: a container metric as a kubelet gives it.
 fn series_labels(i: usize) -> Vec<u8> {
     let (metric, pod, node) = (i % 50, i / 50, i / 5_000);
     labels::encode([
