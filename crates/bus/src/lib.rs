@@ -249,6 +249,10 @@ pub trait Consumer: Send {
     /// Waits at most `max_wait` for records (at most `max_records`) or a change of assignment.
     async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, BusError>;
 
+    /// Waits at most `max_wait` until there may be something to poll. It takes nothing, so it may be given up at any
+    /// moment: that is how an agent waits for the bus and for something else at once.
+    async fn ready(&mut self, max_wait: Duration);
+
     /// The next poll reads this partition from `offset` (or the oldest record, where that is gone).
     async fn seek(&mut self, at: &TopicPartition, offset: u64) -> Result<(), BusError>;
 

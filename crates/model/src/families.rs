@@ -59,6 +59,16 @@ pub enum SignalFamily {
     Slo,
     /// Money.
     Cost,
+    /// Calls that are tried again.
+    Retries,
+    /// Questions for names that fail.
+    Dns,
+    /// Requests that arrive where they do not belong.
+    Misdirected,
+    /// Replicas that a load balancer counts as unlike the others.
+    Outliers,
+    /// Replicas that are there and ready.
+    Replicas,
 }
 
 /// Which way is bad for a signal.
@@ -111,7 +121,7 @@ impl Reading {
 
 impl SignalFamily {
     /// Every family.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::Cpu,
         Self::CpuSteal,
         Self::Memory,
@@ -135,6 +145,11 @@ impl SignalFamily {
         Self::Certificate,
         Self::Slo,
         Self::Cost,
+        Self::Retries,
+        Self::Dns,
+        Self::Misdirected,
+        Self::Outliers,
+        Self::Replicas,
     ];
 
     /// Name as in JSON and in the catalogue's `evidence`.
@@ -163,6 +178,11 @@ impl SignalFamily {
             Self::Certificate => "certificate",
             Self::Slo => "slo",
             Self::Cost => "cost",
+            Self::Retries => "retries",
+            Self::Dns => "dns",
+            Self::Misdirected => "misdirected",
+            Self::Outliers => "outliers",
+            Self::Replicas => "replicas",
         }
     }
 
@@ -191,8 +211,13 @@ impl SignalFamily {
             (Self::Certificate, _) => FaultClass::CertificateExpiry,
             (Self::Slo, _) => FaultClass::SloBurn,
             (Self::Cost, _) => FaultClass::CostSpike,
+            (Self::Dns, _) => FaultClass::DnsFailure,
+            (Self::Misdirected, _) => FaultClass::MisroutedTraffic,
+            (Self::Outliers, _) => FaultClass::PartialReplicaFailure,
             // Symptoms of many causes; the families beside them tell which.
-            (Self::Threads | Self::FileDescriptors | Self::Temperature, _) => FaultClass::Unknown,
+            (Self::Threads | Self::FileDescriptors | Self::Temperature | Self::Retries | Self::Replicas, _) => {
+                FaultClass::Unknown
+            }
         }
     }
 }
@@ -261,6 +286,19 @@ const RULES: &[Rule] = rules! {
     Restarts Up ["_restart_"];
     Restarts Up ["_restarts_"];
     Restarts Up ["_crash"];
+
+    // Names, retries, routes and replicas stand before errors and requests of every other sort.
+    Dns Up ["_dns_", "_error"];
+    Dns Up ["_dns_", "_fail"];
+    Dns Up ["_servfail_"];
+    Retries Up ["_retry_"];
+    Retries Up ["_retries_"];
+    Misdirected Up ["_misdirected_"];
+    Misdirected Up ["_misrouted_"];
+    Outliers Up ["_outlier"];
+    Replicas Down ["_replicas_", "_ready_"];
+    Replicas Down ["_replicas_", "_available_"];
+    Replicas Up ["_replicas_", "_unavailable_"];
 
     // Locks and caches.
     Locks Up ["_lock", "_wait"];
@@ -541,6 +579,14 @@ mod tests {
             ("client_lat_p90_s", &[], "latency up"),
             ("requests_sum", &[], "request_rate both"),
             ("availability_avg", &[], "availability down"),
+            ("service_retry_rate", &[], "retries up"),
+            ("envoy_cluster_upstream_rq_retry", &[], "retries up"),
+            ("dns_failed_queries_percent", &[], "dns up"),
+            ("coredns_forward_healthcheck_failures_total", &[], "error_ratio up"),
+            ("service_misdirected_request_rate", &[], "misdirected up"),
+            ("envoy_cluster_outlier_detection_ejections_active", &[], "outliers up"),
+            ("kube_deployment_status_replicas_ready", &[], "replicas down"),
+            ("kube_deployment_status_replicas_unavailable", &[], "replicas up"),
             ("temperature_of_the_soup", &[], "temperature up"),
             ("answer", &[], "none"),
             ("", &[], "none"),

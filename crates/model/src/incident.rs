@@ -1,7 +1,10 @@
 //! Incidents as people see them: the projection of a journal.
 
 use crate::ids::short_incident;
-use crate::{Anomaly, EntityId, FaultClass, IncidentId, OccurrenceId, Severity, Timestamp};
+use crate::{
+    ActionState, Anomaly, EntityId, FaultClass, Feedback, IncidentId, OccurrenceId, Plan, PlanHash, Severity,
+    Timestamp, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 /// Where an incident stands.
@@ -157,6 +160,71 @@ pub struct TimelineEntry {
     pub detail: String,
 }
 
+/// Who may act on an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutomationState {
+    /// The machine may.
+    #[default]
+    Active,
+    /// A person told the machine to wait.
+    Paused,
+    /// A person does it by hand.
+    TakenOver,
+}
+
+/// How a question to people stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// Somebody must answer.
+    Asked {
+        /// About which plan.
+        plan: PlanHash,
+        /// No answer until then is a rejection.
+        expires_at: Timestamp,
+    },
+    /// This plan may run, once.
+    Approved {
+        /// Which plan.
+        plan: PlanHash,
+        /// Who agreed.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// This plan must not run.
+    Rejected {
+        /// Which plan.
+        plan: PlanHash,
+        /// Who refused; `None`: nobody answered in time.
+        by: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// How long a node of the workflow took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeTime {
+    /// Its name.
+    pub node: String,
+    /// When it was entered.
+    pub began_at: Timestamp,
+    /// When it was left.
+    pub ended_at: Timestamp,
+    /// From 1.
+    pub attempt: u32,
+    /// What it decided, one line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// How many actions an incident keeps; all of them are in the journal.
+pub const ACTIONS_MAX: usize = 200;
+/// How many nodes an incident keeps; all of them are in the journal.
+pub const NODES_MAX: usize = 200;
+
 /// How many of its anomalies an incident keeps whole; the rest are counted (a storm is bounded).
 pub const MEMBERS_MAX: usize = 200;
 /// How many lines a timeline keeps; later ones still are in the journal.
@@ -212,9 +280,50 @@ pub struct Incident {
     pub recurrence_of: Option<IncidentId>,
     /// Made by a test injection.
     pub synthetic: bool,
+    /// The newest plan.
+    #[serde(default)]
+    pub plan: Option<Plan>,
+    /// How many plans were made.
+    #[serde(default)]
+    pub plans_total: u64,
+    /// What the guard said of the newest plan.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// How the question about the newest plan stands.
+    #[serde(default)]
+    pub approval: Option<ApprovalState>,
+    /// What was done or tried, oldest first; at most [`ACTIONS_MAX`].
+    #[serde(default)]
+    pub actions: Vec<ActionState>,
+    /// All that was done or tried, beyond [`ACTIONS_MAX`] too.
+    #[serde(default)]
+    pub actions_total: u64,
+    /// Who may act on it.
+    #[serde(default)]
+    pub automation: AutomationState,
+    /// Who does it by hand.
+    #[serde(default)]
+    pub taken_over_by: Option<String>,
+    /// How long each node of the workflow took; at most [`NODES_MAX`].
+    #[serde(default)]
+    pub nodes: Vec<NodeTime>,
+    /// When the KPI was found as the plan promised.
+    #[serde(default)]
+    pub verified_at: Option<Timestamp>,
+    /// What people said of it afterwards.
+    #[serde(default)]
+    pub feedback: Option<Feedback>,
+    /// When the postmortem was written.
+    #[serde(default)]
+    pub postmortem_at: Option<Timestamp>,
 }
 
 impl Incident {
+    /// Time from its onset to being noticed, event time.
+    pub fn detection_latency(&self) -> std::time::Duration {
+        self.detected_at.since(self.onset)
+    }
+
     /// `INC-0001`.
     pub fn short_id(&self) -> String {
         short_incident(self.number)

@@ -4,10 +4,12 @@
 //! unchanged: version (1 byte), tenant, sequence number, incident id, time, actor, event (JSON), each text with its
 //! length before it, integers big-endian.
 
+use crate::incident::{ACTIONS_MAX, NODES_MAX};
 use crate::incident::{MEMBERS_MAX, TIMELINE_MAX};
 use crate::{
-    Anomaly, BlastRadius, Hypothesis, Incident, IncidentId, IncidentStatus, OccurrenceId, Phase, Severity,
-    TimelineEntry, Timestamp,
+    Action, ActionOutcome, ActionState, Anomaly, ApprovalState, AutomationState, BlastRadius, Decision, Feedback,
+    Hypothesis, Image, Incident, IncidentId, IncidentStatus, KpiReading, NodeTime, OccurrenceId, Phase, Plan, PlanHash,
+    Severity, TimelineEntry, Timestamp, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -106,9 +108,179 @@ pub enum EventKind {
         /// Symptoms that came with it.
         anomalies: Vec<Anomaly>,
     },
+    /// A plan was made; it replaces the one before.
+    PlanProposed {
+        /// With every choice made.
+        plan: Box<Plan>,
+        /// What else was thought of, one line each, best first.
+        #[serde(default)]
+        alternatives: Vec<String>,
+        /// What the checker found wrong, one line each; a plan with any may not run.
+        #[serde(default)]
+        findings: Vec<String>,
+    },
+    /// The guard spoke.
+    Judged {
+        /// With every rule that spoke.
+        verdict: Box<Verdict>,
+    },
+    /// A person is asked.
+    ApprovalRequested {
+        /// About which plan.
+        plan: PlanHash,
+        /// No answer until then is a rejection.
+        expires_at: Timestamp,
+        /// Why, one line.
+        why: String,
+    },
+    /// A person agreed: this plan, once.
+    Approved {
+        /// Which plan.
+        plan: PlanHash,
+        /// What they said.
+        #[serde(default)]
+        note: String,
+    },
+    /// A person refused, or nobody answered in time.
+    Rejected {
+        /// Which plan.
+        plan: PlanHash,
+        /// Why, one line.
+        why: String,
+        /// Nobody answered.
+        #[serde(default)]
+        timed_out: bool,
+    },
+    /// The question was taken back: its plan was replaced, or there is nothing left to do.
+    ApprovalWithdrawn {
+        /// Which plan.
+        plan: PlanHash,
+        /// Why, one line.
+        #[serde(default)]
+        why: String,
+    },
+    /// A person replaced the guard's decision.
+    Overridden {
+        /// Of which plan.
+        plan: PlanHash,
+        /// What is done instead.
+        to: Decision,
+        /// Why, one line.
+        why: String,
+        /// Rules that were overridden.
+        #[serde(default)]
+        rules: Vec<String>,
+    },
+    /// The machine keeps its hands off this incident.
+    AutomationPaused {
+        /// Why, one line.
+        #[serde(default)]
+        why: String,
+    },
+    /// The machine may act again.
+    AutomationResumed {
+        /// Why, one line.
+        #[serde(default)]
+        why: String,
+    },
+    /// A person does it by hand.
+    TakenOver {
+        /// What they said.
+        #[serde(default)]
+        note: String,
+    },
+    /// This is about to be done. Written before it is.
+    ActionIntended {
+        /// What.
+        action: Box<Action>,
+    },
+    /// It was done, or was not.
+    ActionEnded {
+        /// Key of the action.
+        key: String,
+        /// How it ended.
+        outcome: ActionOutcome,
+        /// What the actuator said, one line.
+        #[serde(default)]
+        detail: String,
+        /// The target afterwards, of what the step touches (of a prepare or dry-run: as it is).
+        #[serde(default)]
+        image: Image,
+    },
+    /// The KPI is as the plan promised.
+    Verified {
+        /// Which plan; `None` when the signal recovered without one.
+        plan: Option<PlanHash>,
+        /// The readings that say so.
+        readings: Vec<KpiReading>,
+        /// Whether anything was executed before.
+        executed: bool,
+    },
+    /// The KPI did not come back in time.
+    VerificationFailed {
+        /// Which plan.
+        plan: PlanHash,
+        /// The newest readings.
+        readings: Vec<KpiReading>,
+        /// Why, one line.
+        why: String,
+    },
+    /// A person must act.
+    Escalated {
+        /// Why, one line.
+        why: String,
+        /// Whom, first to last.
+        #[serde(default)]
+        to: Vec<String>,
+    },
+    /// A person taught something.
+    FeedbackGiven {
+        /// What.
+        feedback: Feedback,
+    },
+    /// The postmortem was written.
+    PostmortemWritten {
+        /// SHA-256 of its Markdown, hexadecimal.
+        sha256: String,
+        /// Rows of this chain up to which it tells.
+        through_seq: u64,
+    },
+    /// A node of the workflow is through.
+    NodeDone {
+        /// Its name: `root_cause`, `fix_planner`, `safety` …
+        node: String,
+        /// When it was entered.
+        began_at: Timestamp,
+        /// When it was left.
+        ended_at: Timestamp,
+        /// From 1.
+        attempt: u32,
+        /// What it decided, one line.
+        #[serde(default)]
+        note: String,
+        /// What it saw, as far as no other row tells it: enough to run it again. Its shape is the workflow's.
+        #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+        seen: serde_json::Value,
+    },
+    /// All execution was stopped or allowed again. Of the tenant, not of an incident: [`TENANT_WIDE`].
+    KillSwitched {
+        /// On: nothing is carried out.
+        on: bool,
+        /// Why, one line.
+        #[serde(default)]
+        why: String,
+    },
 }
 
+/// The incident of rows that are of the tenant as a whole. They are in the chain and belong to no incident.
+pub const TENANT_WIDE: IncidentId = IncidentId(0);
+
 impl EventKind {
+    /// Whether it is of the tenant and not of an incident.
+    pub const fn is_tenant_wide(&self) -> bool {
+        matches!(self, Self::KillSwitched { .. })
+    }
+
     /// The word in a timeline's `action`.
     pub const fn action(&self) -> &'static str {
         match self {
@@ -123,10 +295,30 @@ impl EventKind {
             Self::Reopened { .. } => "reopened",
             Self::MergedInto { .. } => "merged",
             Self::Absorbed { .. } => "absorbed",
+            Self::PlanProposed { .. } => "plan_proposed",
+            Self::Judged { .. } => "judged",
+            Self::ApprovalRequested { .. } => "approval_requested",
+            Self::Approved { .. } => "approved",
+            Self::Rejected { .. } => "rejected",
+            Self::ApprovalWithdrawn { .. } => "approval_withdrawn",
+            Self::Overridden { .. } => "overridden",
+            Self::AutomationPaused { .. } => "automation_paused",
+            Self::AutomationResumed { .. } => "automation_resumed",
+            Self::TakenOver { .. } => "taken_over",
+            Self::ActionIntended { .. } => "action_intended",
+            Self::ActionEnded { .. } => "action_ended",
+            Self::Verified { .. } => "verified",
+            Self::VerificationFailed { .. } => "verification_failed",
+            Self::Escalated { .. } => "escalated",
+            Self::FeedbackGiven { .. } => "feedback",
+            Self::PostmortemWritten { .. } => "postmortem_written",
+            Self::NodeDone { .. } => "node_done",
+            Self::KillSwitched { .. } => "kill_switched",
         }
     }
 
-    fn detail(&self) -> String {
+    /// One line for people, as in a timeline; may be empty.
+    pub fn detail(&self) -> String {
         match self {
             Self::Opened { anomaly, .. } => anomaly.description.clone(),
             Self::AnomalyJoined { anomaly, why } => {
@@ -144,8 +336,51 @@ impl EventKind {
             Self::Resolved { why } | Self::Reopened { why } => why.clone(),
             Self::MergedInto { into, why } => format!("into {into}: {why}"),
             Self::Absorbed { other, .. } => format!("took in {other}"),
+            Self::PlanProposed { plan, findings, .. } => match findings.len() {
+                0 => format!("{} (plan {}, {} risk)", plan.title, plan.hash.short(), plan.risk),
+                n => format!("{} (plan {}): the checker found {n} faults", plan.title, plan.hash.short()),
+            },
+            Self::Judged { verdict } => verdict.summary(),
+            Self::ApprovalRequested { plan, expires_at, why } => {
+                format!("plan {} until {expires_at}: {why}", plan.short())
+            }
+            Self::Approved { plan, note } => with_note(format!("plan {}", plan.short()), note),
+            Self::Rejected { plan, why, .. } | Self::ApprovalWithdrawn { plan, why } => {
+                with_note(format!("plan {}", plan.short()), why)
+            }
+            Self::Overridden { plan, to, why, .. } => with_note(format!("plan {}: {to}", plan.short()), why),
+            Self::AutomationPaused { why } | Self::AutomationResumed { why } => why.clone(),
+            Self::TakenOver { note } => note.clone(),
+            Self::ActionIntended { action } => {
+                format!("{}: {} on {}", action.operation, action.action, action.target.name())
+            }
+            Self::ActionEnded { outcome, detail, .. } => with_note(outcome.to_string(), detail),
+            Self::Verified { readings, executed, .. } => {
+                let how = if *executed { "after the fix" } else { "recovered; nothing was executed" };
+                format!("{} good readings, {how}", readings.len())
+            }
+            Self::VerificationFailed { why, .. } => why.clone(),
+            Self::Escalated { why, to } if to.is_empty() => why.clone(),
+            Self::Escalated { why, to } => format!("to {}: {why}", to.join(", then ")),
+            Self::FeedbackGiven { feedback } => match feedback {
+                Feedback::FalsePositive { note } => with_note("false positive".into(), note),
+                Feedback::TrueCause { entity, fault, note } => {
+                    with_note(format!("true cause: {} on {}", fault.title(), entity.name()), note)
+                }
+            },
+            Self::PostmortemWritten { .. } => String::new(),
+            Self::NodeDone { node, note, .. } => with_note(node.clone(), note),
+            Self::KillSwitched { on, why } => with_note(if *on { "on" } else { "off" }.into(), why),
         }
     }
+}
+
+fn with_note(mut text: String, note: &str) -> String {
+    if !note.is_empty() {
+        text.push_str(": ");
+        text.push_str(note);
+    }
+    text
 }
 
 /// An event before the store gives it its place in the chain.
@@ -289,6 +524,18 @@ pub fn apply(current: Option<Incident>, e: &JournalEvent) -> Option<Incident> {
             merged_into: None,
             recurrence_of: *recurrence_of,
             synthetic: anomaly.synthetic(),
+            plan: None,
+            plans_total: 0,
+            verdict: None,
+            approval: None,
+            actions: Vec::new(),
+            actions_total: 0,
+            automation: AutomationState::Active,
+            taken_over_by: None,
+            nodes: Vec::new(),
+            verified_at: None,
+            feedback: None,
+            postmortem_at: None,
         },
         (_, Some(inc)) => inc,
         (_, None) => return None,
@@ -327,6 +574,69 @@ pub fn apply(current: Option<Incident>, e: &JournalEvent) -> Option<Incident> {
             inc.status = IncidentStatus::Merged;
             inc.merged_into = Some(*into);
         }
+        EventKind::PlanProposed { plan, .. } => {
+            inc.plan = Some((**plan).clone());
+            inc.plans_total += 1;
+            inc.verdict = None;
+            inc.approval = None;
+        }
+        EventKind::Judged { verdict } => inc.verdict = Some((**verdict).clone()),
+        EventKind::ApprovalRequested { plan, expires_at, .. } => {
+            inc.approval = Some(ApprovalState::Asked { plan: *plan, expires_at: *expires_at });
+        }
+        EventKind::Approved { plan, .. } => {
+            inc.approval = Some(ApprovalState::Approved { plan: *plan, by: e.actor.clone(), at: e.at });
+        }
+        EventKind::Rejected { plan, timed_out, .. } => {
+            let by = (!timed_out).then(|| e.actor.clone());
+            inc.approval = Some(ApprovalState::Rejected { plan: *plan, by, at: e.at });
+        }
+        EventKind::ApprovalWithdrawn { plan, .. } => {
+            if matches!(&inc.approval, Some(ApprovalState::Asked { plan: asked, .. }) if asked == plan) {
+                inc.approval = None;
+            }
+        }
+        EventKind::Overridden { plan, to, .. } => {
+            let (plan, by, at) = (*plan, e.actor.clone(), e.at);
+            inc.approval = Some(match to {
+                Decision::Execute => ApprovalState::Approved { plan, by, at },
+                _ => ApprovalState::Rejected { plan, by: Some(by), at },
+            });
+        }
+        EventKind::AutomationPaused { .. } => inc.automation = AutomationState::Paused,
+        EventKind::AutomationResumed { .. } => {
+            inc.automation = AutomationState::Active;
+            inc.taken_over_by = None;
+        }
+        EventKind::TakenOver { .. } => {
+            inc.automation = AutomationState::TakenOver;
+            inc.taken_over_by = Some(e.actor.clone());
+        }
+        EventKind::ActionIntended { action } => intended(&mut inc, action, e.at),
+        EventKind::ActionEnded { key, outcome, detail, image } => {
+            let found = inc.actions.iter_mut().rev().find(|a| a.action.key == *key && a.outcome.is_none());
+            if let Some(state) = found {
+                state.outcome = Some(*outcome);
+                state.detail.clone_from(detail);
+                state.ended_at = Some(e.at);
+                if state.action.before.is_empty() && state.action.operation == crate::Operation::Prepare {
+                    state.action.before.clone_from(image);
+                }
+            }
+        }
+        EventKind::Verified { .. } => inc.verified_at = Some(e.at),
+        EventKind::VerificationFailed { .. } => inc.verified_at = None,
+        EventKind::Escalated { .. } => inc.status = IncidentStatus::Escalated,
+        EventKind::FeedbackGiven { feedback } => inc.feedback = Some(feedback.clone()),
+        EventKind::PostmortemWritten { .. } => inc.postmortem_at = Some(e.at),
+        EventKind::NodeDone { node, began_at, ended_at, attempt, note, .. } => {
+            if inc.nodes.len() < NODES_MAX {
+                let (node, note) = (node.clone(), note.clone());
+                inc.nodes.push(NodeTime { node, began_at: *began_at, ended_at: *ended_at, attempt: *attempt, note });
+            }
+            return Some(inc);
+        }
+        EventKind::KillSwitched { .. } => {}
     }
     if inc.timeline.len() < TIMELINE_MAX {
         inc.timeline.push(TimelineEntry {
@@ -337,6 +647,14 @@ pub fn apply(current: Option<Incident>, e: &JournalEvent) -> Option<Incident> {
         });
     }
     Some(inc)
+}
+
+fn intended(inc: &mut Incident, action: &Action, at: Timestamp) {
+    inc.actions_total += 1;
+    if inc.actions.len() < ACTIONS_MAX {
+        let (outcome, detail, ended_at) = (None, String::new(), None);
+        inc.actions.push(ActionState { action: action.clone(), intended_at: at, outcome, detail, ended_at });
+    }
 }
 
 fn join(inc: &mut Incident, a: &Anomaly) {

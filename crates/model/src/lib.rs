@@ -6,6 +6,7 @@
 //! Never here: I/O, a clock that reads the system's time, randomness, decisions. Everything in this crate gives
 //! the same output for the same input on every machine.
 
+pub mod action;
 pub mod anomaly;
 pub mod batch;
 pub mod change;
@@ -18,10 +19,13 @@ pub mod hash;
 pub mod ids;
 pub mod incident;
 pub mod journal;
+pub mod person;
+pub mod plan;
 pub mod severity;
 pub mod time;
 pub mod topics;
 pub mod topology;
+pub mod verdict;
 
 /// Types generated from `proto/nightshift/v1/bus.proto`.
 #[expect(missing_docs, reason = "generated; documented in the .proto file")]
@@ -29,6 +33,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/nightshift.v1.rs"));
 }
 
+pub use action::{Action, ActionOutcome, ActionState, KpiReading, Operation};
 pub use anomaly::{Anomaly, AnomalyKind, Direction, Explanation, Phase};
 pub use change::{Change, ChangeType};
 pub use clock::{Clock, ManualClock};
@@ -37,11 +42,20 @@ pub use envelope::{Envelope, EnvelopeError, Routing};
 pub use families::{Bad, Reading, SignalFamily};
 pub use fault::FaultClass;
 pub use ids::{EnvelopeId, IncidentId, OccurrenceId};
-pub use incident::{BlastRadius, Contribution, Evidence, Hypothesis, Incident, IncidentStatus, TimelineEntry};
+pub use incident::{
+    ApprovalState, AutomationState, BlastRadius, Contribution, Evidence, Hypothesis, Incident, IncidentStatus,
+    NodeTime, TimelineEntry,
+};
 pub use journal::{EventKind, JournalDraft, JournalEvent};
+pub use person::{Feedback, KillSwitch, PersonAction, PersonVerb};
+pub use plan::{
+    ActionType, Canary, Compare, Covered, Image, Kpi, Plan, PlanHash, PlanStep, Prediction, Priority, Risk, Rollback,
+    Verification,
+};
 pub use severity::Severity;
 pub use time::Timestamp;
 pub use topology::{EdgeKind, Observation};
+pub use verdict::{Decision, Reason, Verdict};
 
 /// The tenant of everything when none is configured.
 pub const DEFAULT_TENANT: &str = "default";

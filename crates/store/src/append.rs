@@ -5,7 +5,7 @@
 
 use crate::{ChainHead, ChainLink, Commit, StoreError};
 use nightshift_model::ids::short_incident;
-use nightshift_model::journal::{self, CHAIN_START, JournalDraft, chain_hash};
+use nightshift_model::journal::{self, CHAIN_START, JournalDraft, TENANT_WIDE, chain_hash};
 use nightshift_model::{EventKind, Incident, IncidentId, JournalEvent};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// What makes the projection: raised whenever the fold (in `nightshift-model`) or the rows made from it give something
 /// else for the same journal. A database with another number is projected anew when it is opened.
-pub const PROJECTION_VERSION: i64 = 1;
+pub const PROJECTION_VERSION: i64 = 2;
 
 /// Longest key of a document, bytes: what still fits into an index entry of PostgreSQL.
 const KEY_BYTES_MAX: usize = 2048;
@@ -48,7 +48,7 @@ pub(crate) struct Existing {
 
 /// Ids that a journal part names, each once.
 pub(crate) fn named(drafts: &[JournalDraft]) -> BTreeSet<IncidentId> {
-    drafts.iter().map(|d| d.incident).collect()
+    drafts.iter().map(|d| d.incident).filter(|id| *id != TENANT_WIDE).collect()
 }
 
 /// Numbers that a journal part wants to give.
@@ -61,7 +61,9 @@ pub(crate) fn named_by_links(links: &[ChainLink]) -> Result<(BTreeSet<IncidentId
     let mut named = (BTreeSet::new(), BTreeSet::new());
     for link in links {
         let event = link.event()?;
-        named.0.insert(event.incident);
+        if event.incident != TENANT_WIDE {
+            named.0.insert(event.incident);
+        }
         named.1.extend(number_of(&event.event));
     }
     Ok(named)
@@ -137,6 +139,13 @@ fn admit(
     incidents: &BTreeMap<IncidentId, Incident>,
     numbers: &mut BTreeSet<u64>,
 ) -> Result<(), StoreError> {
+    if event.event.is_tenant_wide() != (event.incident == TENANT_WIDE) {
+        let what = event.event.action();
+        return Err(StoreError::Refused(format!("`{what}` of incident {}: it is of another kind", event.incident)));
+    }
+    if event.event.is_tenant_wide() {
+        return Ok(());
+    }
     let known = incidents.contains_key(&event.incident);
     match number_of(&event.event) {
         Some(_) if known => Err(StoreError::Exists(format!("incident {}", event.incident))),
@@ -160,9 +169,11 @@ impl Prepared {
         event: JournalEvent,
         incidents: &mut BTreeMap<IncidentId, Incident>,
     ) -> Result<(), StoreError> {
-        let folded = journal::apply(incidents.remove(&event.incident), &event)
-            .ok_or_else(|| StoreError::Corrupt(format!("fold `{}` into no incident", event.event.action())))?;
-        incidents.insert(event.incident, folded);
+        if !event.event.is_tenant_wide() {
+            let folded = journal::apply(incidents.remove(&event.incident), &event)
+                .ok_or_else(|| StoreError::Corrupt(format!("fold `{}` into no incident", event.event.action())))?;
+            incidents.insert(event.incident, folded);
+        }
         self.head = ChainHead { count: event.seq, hash: chain_hash(&self.head.hash, &body) };
         self.appended.push(Appended { link: ChainLink { seq: event.seq, body, hash: self.head.hash }, event });
         Ok(())
@@ -177,11 +188,11 @@ pub(crate) fn fold(events: &[JournalEvent]) -> Option<Incident> {
 /// Refuses names that one of the databases could not keep (PostgreSQL has no text with a NUL in it).
 pub(crate) fn check_names(tenant: &str, commit: &Commit) -> Result<(), StoreError> {
     check_tenant(tenant)?;
-    if let Some(d) = commit.documents.iter().find(|d| d.key.len() > KEY_BYTES_MAX) {
+    if let Some(d) = commit.documents.iter().chain(&commit.expects).find(|d| d.key.len() > KEY_BYTES_MAX) {
         let n = d.key.len();
         return Err(StoreError::Refused(format!("a key of {n} bytes in `{}`: at most {KEY_BYTES_MAX}", d.collection)));
     }
-    let collections = commit.documents.iter().map(|d| d.collection.as_str());
+    let collections = commit.documents.iter().chain(&commit.expects).map(|d| d.collection.as_str());
     let cursors = commit.cursors.iter().flat_map(|c| [c.consumer.as_str(), c.topic.as_str()]);
     match collections.chain(cursors).find(|name| name.contains('\0')) {
         Some(name) => Err(StoreError::Refused(format!("the name {name:?}: it holds a NUL"))),

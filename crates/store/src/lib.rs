@@ -38,6 +38,9 @@ pub struct Commit {
     pub changes: Vec<Change>,
     /// Put or, with `None`, removed.
     pub documents: Vec<Document>,
+    /// Documents that must be exactly as given here before anything is written (`None`: not there); otherwise the
+    /// whole commit is a [`StoreError::Conflict`]. This is how a worker that lost its lease is kept from writing.
+    pub expects: Vec<Document>,
     /// Where consumers go on, moved together with what they did.
     pub cursors: Vec<Cursor>,
 }
@@ -49,6 +52,7 @@ impl Commit {
             && self.anomalies.is_empty()
             && self.changes.is_empty()
             && self.documents.is_empty()
+            && self.expects.is_empty()
             && self.cursors.is_empty()
     }
 }
@@ -179,6 +183,9 @@ pub enum StoreError {
     /// The name is taken.
     #[error("`{0}` exists already")]
     Exists(String),
+    /// A document that the commit expects is not as it says: somebody else wrote in between.
+    #[error("`{0}` was changed by somebody else: read it again")]
+    Conflict(String),
     /// It cannot be kept, and never will be: a number that is not finite, a name with a NUL, a body too long.
     #[error("refuse {0}")]
     Refused(String),
@@ -211,7 +218,7 @@ pub trait Store: Send + Sync {
 
     /// Writes all of it or nothing; returns the journal events in their places. Opening an incident (an
     /// `EventKind::Opened` draft) whose id exists already is an `Exists` error; a draft for an incident that does
-    /// not exist is a `Corrupt` one. Appends are serial per tenant.
+    /// not exist is a `Corrupt` one (rows of the tenant as a whole belong to none). `expects` is checked first. Appends are serial per tenant.
     async fn commit(&self, tenant: &str, commit: Commit) -> Result<Vec<JournalEvent>, StoreError>;
 
     /// One incident.

@@ -105,6 +105,11 @@ impl Tenant {
     }
 
     fn encode(&self, tenant: &str, commit: Commit) -> Result<Encoded, StoreError> {
+        for d in &commit.expects {
+            if self.documents.get(&(d.collection.clone(), d.key.clone())) != d.body.as_ref() {
+                return Err(StoreError::Conflict(format!("{}/{}", d.collection, d.key)));
+            }
+        }
         let existing = self.existing(append::named(&commit.journal), append::wanted_numbers(&commit.journal))?;
         let prepared = append::prepare(tenant, self.head(), existing, commit.journal)?;
         for c in &commit.cursors {
@@ -169,6 +174,9 @@ impl Tenant {
         let mut by_incident = BTreeMap::<_, Vec<_>>::new();
         for event in self.events(0) {
             let event = event?;
+            if event.event.is_tenant_wide() {
+                continue;
+            }
             by_incident.entry(event.incident).or_default().push(event);
         }
         Ok(by_incident)

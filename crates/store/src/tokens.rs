@@ -21,11 +21,11 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub enum Role {
     /// Look.
     Viewer,
-    /// Acknowledge, resolve, pause; send telemetry.
+    /// Acknowledge, resolve, pause, take over, give feedback; send telemetry.
     Operator,
-    /// Approve and reject plans.
+    /// Approve and reject plans, override verdicts.
     Approver,
-    /// Make tokens, override verdicts, stop all execution.
+    /// All of it for plans of critical risk too; stop all execution.
     Admin,
 }
 

@@ -15,7 +15,7 @@ mod joiner;
 mod query;
 mod rows;
 mod view;
-mod yaml;
+pub mod yaml;
 
 pub use config::{SpanJoinerConfig, TopologyConfig};
 pub use declared::{Criticality, Dependency, ServiceSpec, Slo};

@@ -1,5 +1,5 @@
 //! YAML as a tree that knows its lines, so that every problem of a file is reported at once and where it is.
-//! (Deserialising into a struct stops at the first.)
+//! (Deserialising into a struct stops at the first.) Playbooks are read with it too.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -24,28 +24,39 @@ impl fmt::Display for Problem {
 }
 
 /// A value and the line it stands on.
-pub(crate) struct Node {
-    pub(crate) line: u64,
-    pub(crate) value: Value,
+#[derive(Debug)]
+pub struct Node {
+    /// Line, from 1.
+    pub line: u64,
+    /// What stands there.
+    pub value: Value,
 }
 
 /// What a value can be. Numbers and booleans keep their text: `1.20` stays a version.
-pub(crate) enum Value {
+#[derive(Debug)]
+pub enum Value {
+    /// Nothing.
     Null,
+    /// One value, as text.
     Scalar(String),
+    /// A list.
     List(Vec<Node>),
+    /// A map, in its order.
     Map(Vec<(Key, Node)>),
 }
 
 /// A key and its line.
-pub(crate) struct Key {
-    pub(crate) line: u64,
-    pub(crate) text: String,
+#[derive(Debug)]
+pub struct Key {
+    /// Line, from 1.
+    pub line: u64,
+    /// The key.
+    pub text: String,
 }
 
 impl Value {
     /// For messages.
-    pub(crate) const fn what(&self) -> &'static str {
+    pub const fn what(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Scalar(_) => "a value",
@@ -119,16 +130,19 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// Parses one document of at most `bytes_max` bytes. A text that is no YAML has one problem: where it stops being it.
-pub(crate) fn parse(text: &str, bytes_max: usize) -> Result<Node, Problem> {
+/// Parses one document of at most `bytes_max` bytes.
+///
+/// # Errors
+/// A text that is no YAML has one problem: where it stops being it.
+pub fn parse(text: &str, bytes_max: usize) -> Result<Node, Problem> {
     if text.len() > bytes_max {
         return Err(Problem {
             line: 0,
             message: format!("the file has {} bytes, at most {bytes_max} are read", text.len()),
-            hint: "split it, or let edges be learned from traces".into(),
+            hint: "split it into several files".into(),
         });
     }
-    // Two documents, an anchor bomb or a thousand brackets are not topology.
+    // Two documents, an anchor bomb or a thousand brackets are nothing that a person wrote.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 16,
@@ -153,7 +167,7 @@ pub(crate) fn parse(text: &str, bytes_max: usize) -> Result<Node, Problem> {
 }
 
 /// The nearest of `names` to what was written, as a hint; empty when none is near.
-pub(crate) fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> String {
+pub fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> String {
     names
         .map(|name| (strsim::osa_distance(written, name), name))
         .filter(|(distance, name)| *distance <= 1 + name.chars().count().min(written.chars().count()) / 3)

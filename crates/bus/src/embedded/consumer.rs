@@ -211,6 +211,14 @@ impl Consumer for EmbeddedConsumer {
         }
     }
 
+    async fn ready(&mut self, max_wait: Duration) {
+        let behind = self.topics.iter().any(Subscribed::is_behind);
+        if !behind && !self.inner.closed.load(Ordering::Acquire) {
+            // Late is no error: the caller polls either way.
+            drop(tokio::time::timeout(max_wait, self.wake.notified()).await);
+        }
+    }
+
     async fn seek(&mut self, at: &TopicPartition, offset: u64) -> Result<(), BusError> {
         if !self.inner.groups.lock().holds(&self.group, self.id, at) {
             return Err(BusError::Fenced);

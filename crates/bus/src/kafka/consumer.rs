@@ -91,6 +91,10 @@ struct Fetched {
 }
 
 type PollTask = JoinHandle<Result<Fetched, BusError>>;
+/// How a poll ended: the task's own failure outside, the bus' inside.
+type PollResult = Result<Result<Fetched, BusError>, tokio::task::JoinError>;
+/// Records that a wait may bring: what one turn of an agent takes.
+const READY_RECORDS: usize = 512;
 
 /// A member of a group.
 pub(super) struct KafkaConsumer {
@@ -102,6 +106,8 @@ pub(super) struct KafkaConsumer {
     steps: Vec<Step>,
     /// A poll whose caller went away before it was done; its records must not be lost.
     running: Option<PollTask>,
+    /// What a poll brought that nobody took yet.
+    finished: Option<PollResult>,
 }
 
 fn to_list(places: impl IntoIterator<Item = Place>) -> TopicPartitionList {
@@ -172,7 +178,15 @@ impl KafkaConsumer {
         client.subscribe(&names).map_err(|e| failed(&format!("join group `{group}`"), e))?;
         let client = Arc::new(client);
         inner.members.lock().insert(group.into(), Arc::downgrade(&client));
-        Ok(Self { inner, client, topics: Arc::new(topics), owned: BTreeSet::new(), steps: Vec::new(), running: None })
+        Ok(Self {
+            inner,
+            client,
+            topics: Arc::new(topics),
+            owned: BTreeSet::new(),
+            steps: Vec::new(),
+            running: None,
+            finished: None,
+        })
     }
 
     fn place(&self, at: &TopicPartition) -> Place {
@@ -182,6 +196,18 @@ impl KafkaConsumer {
     fn at(&self, (topic, partition): &Place) -> Option<TopicPartition> {
         let topic = self.topics.get(topic)?.to_string();
         Some(TopicPartition { topic, partition: *partition as u32 })
+    }
+
+    /// Waits for the poll that runs, or for a new one.
+    async fn finish(&mut self, max_records: usize, max_wait: Duration) -> PollResult {
+        let task = match self.running.take() {
+            Some(task) => task,
+            None => self.start_poll(max_records, max_wait),
+        };
+        // Kept while we wait: a caller that stops waiting finds its records at the next poll.
+        let result = self.running.insert(task).await;
+        self.running = None;
+        result
     }
 
     fn start_poll(&mut self, max_records: usize, max_wait: Duration) -> PollTask {
@@ -350,16 +376,19 @@ impl Drop for KafkaConsumer {
 impl Consumer for KafkaConsumer {
     async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, BusError> {
         self.inner.open()?;
-        let task = match self.running.take() {
-            Some(task) => task,
-            None => self.start_poll(max_records, max_wait),
+        let result = match self.finished.take() {
+            Some(result) => result,
+            None => self.finish(max_records, max_wait).await,
         };
-        // Kept while we wait: a caller that stops waiting finds its records at the next poll.
-        let result = self.running.insert(task).await;
-        self.running = None;
         let fetched = result.unwrap_or_else(|e| Err(BusError::io("poll Kafka")(e)))?;
         self.inner.open()?;
         Ok(self.digest(fetched))
+    }
+
+    async fn ready(&mut self, max_wait: Duration) {
+        if self.finished.is_none() {
+            self.finished = Some(self.finish(READY_RECORDS, max_wait).await);
+        }
     }
 
     async fn seek(&mut self, at: &TopicPartition, offset: u64) -> Result<(), BusError> {

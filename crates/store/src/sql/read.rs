@@ -3,6 +3,7 @@
 use super::db::{Arg, Db, Row, Tx, assembled};
 use crate::rows::{self, IncidentRow, entity_needles, searchable, severity_rank};
 use crate::{AnomalyFilter, ChainLink, IncidentFilter, StoreError, TokenRow};
+use nightshift_model::journal::TENANT_WIDE;
 use nightshift_model::{Anomaly, Incident, IncidentId, JournalEvent, Timestamp};
 use sqlx::SqlStr;
 
@@ -118,7 +119,9 @@ pub(super) async fn chain(db: &Db, tenant: &str, from: u64, max: usize) -> Resul
 pub(super) async fn journalled(tx: &mut Tx, tenant: &str) -> Result<Vec<IncidentId>, StoreError> {
     let sql = "SELECT DISTINCT incident FROM incident_events WHERE tenant = $1 ORDER BY incident";
     let found = tx.fetch("read the incidents of the journal", sql, &[Arg::Text(tenant)]).await?;
-    found.iter().map(|r| id(&r.blob(0)?)).collect()
+    // Rows of the tenant as a whole are in the chain and of no incident.
+    let of_incidents = found.iter().map(|r| id(&r.blob(0)?));
+    of_incidents.filter(|id| !matches!(id, Ok(id) if *id == TENANT_WIDE)).collect()
 }
 
 fn id(bytes: &[u8]) -> Result<IncidentId, StoreError> {

@@ -7,6 +7,9 @@ use crate::{ChainHead, ChainLink, Commit, StoreError, TokenRow};
 use nightshift_model::{Incident, IncidentId, JournalEvent, Timestamp};
 use std::collections::BTreeSet;
 
+/// Rows of the journal in one statement: few enough for every database's limit of parameters.
+const ROWS_A_STATEMENT: usize = 50;
+
 /// One unit: all of it is written, or none.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -92,6 +95,15 @@ async fn existing(
 
 async fn run_commit(tx: &mut Tx, tenant: &str, commit: Commit) -> Result<Done, StoreError> {
     let before = lock_head(tx, tenant).await?;
+    for d in &commit.expects {
+        let place = [Arg::Text(tenant), Arg::Text(&d.collection), Arg::Blob(d.key.as_bytes())];
+        let sql = "SELECT body FROM documents WHERE tenant = $1 AND collection = $2 AND key = $3";
+        let rows = tx.fetch("compare a document", sql, &place).await?;
+        let found = rows.first().map(|r| r.blob(0)).transpose()?;
+        if found != d.body {
+            return Err(StoreError::Conflict(format!("{}/{}", d.collection, d.key)));
+        }
+    }
     let existing =
         existing(tx, tenant, append::named(&commit.journal), append::wanted_numbers(&commit.journal)).await?;
     let prepared = append::prepare(tenant, before, existing, commit.journal)?;
@@ -147,20 +159,21 @@ async fn put_prepared(tx: &mut Tx, tenant: &str, prepared: Prepared) -> Result<D
     if prepared.appended.is_empty() {
         return Ok(Done::default());
     }
-    let mut events = Vec::with_capacity(prepared.appended.len());
-    for append::Appended { link, event } in prepared.appended {
-        let sql = "INSERT INTO incident_events (tenant, seq, incident, body, hash) VALUES ($1, $2, $3, $4, $5)";
-        let id = event.incident.to_bytes();
-        let args = [
-            Arg::Text(tenant),
-            Arg::Int(rows::to_i64("sequence number", link.seq)?),
-            Arg::Blob(&id),
-            Arg::Blob(&link.body),
-            Arg::Blob(&link.hash),
-        ];
-        tx.execute("append to the journal", sql, &args).await?;
-        events.push(event);
+    // Several rows a statement: each statement is a round trip to the driver's thread, or to the server.
+    for chunk in prepared.appended.chunks(ROWS_A_STATEMENT) {
+        let ids: Vec<[u8; 16]> = chunk.iter().map(|a| a.event.incident.to_bytes()).collect();
+        let mut args = vec![Arg::Text(tenant)];
+        let mut sql = "INSERT INTO incident_events (tenant, seq, incident, body, hash) VALUES ".to_owned();
+        for (i, (append::Appended { link, .. }, id)) in chunk.iter().zip(&ids).enumerate() {
+            let n = args.len();
+            let comma = if i == 0 { "" } else { ", " };
+            sql.push_str(&format!("{comma}($1, ${}, ${}, ${}, ${})", n + 1, n + 2, n + 3, n + 4));
+            args.push(Arg::Int(rows::to_i64("sequence number", link.seq)?));
+            args.extend([Arg::Blob(id), Arg::Blob(&link.body), Arg::Blob(&link.hash)]);
+        }
+        tx.execute("append to the journal", super::db::assembled(sql), &args).await?;
     }
+    let events = prepared.appended.into_iter().map(|a| a.event).collect();
     for (id, inc) in &prepared.incidents {
         put_incident(tx, tenant, *id, inc).await?;
     }

@@ -62,6 +62,7 @@ each_kind! {
             changes: vec![change(1, 1)],
             documents: vec![document("web1", Some("{}"))],
             cursors: vec![cursor(7)],
+            expects: Vec::new(),
         };
         let with_draft = |d| { let mut c = good(); c.journal.push(d); c };
         let refused = [
@@ -146,6 +147,7 @@ each_kind! {
             changes: vec![change(1, 1)],
             documents: vec![document("k", Some(host))],
             cursors: vec![cursor(1)],
+            expects: Vec::new(),
         };
         store.commit(T, all("mine")).await.unwrap();
         store.commit(other, all("theirs")).await.unwrap();
@@ -233,4 +235,53 @@ async fn injected_faults_fail_the_nth_commit_before_or_after_its_effect() {
     assert_eq!(failed, [2, 3]);
     let kept = store.incidents(T, &IncidentFilter::default()).await.unwrap();
     assert_eq!(kept.iter().map(|i| i.number).collect::<Vec<_>>(), [4, 3, 1]);
+}
+
+// LEASE-1
+each_kind! {
+    async fn a_commit_that_expects_another_document_writes_nothing(db: Db) {
+        let store = db.open().await;
+        let lease = |body: Option<&str>| document("lease", body);
+        let put = |was: Option<&str>, to: &str| Commit {
+            documents: vec![lease(Some(to))],
+            expects: vec![lease(was)],
+            ..Commit::default()
+        };
+        store.commit(T, put(None, "a 1")).await.unwrap();
+        let late = Commit { journal: history(), ..put(None, "b 1") };
+        assert!(matches!(store.commit(T, late).await, Err(StoreError::Conflict(what)) if what.contains("lease")));
+        assert_eq!(store.chain_head(T).await.unwrap(), EMPTY_HEAD);
+        store.commit(T, put(Some("a 1"), "b 2")).await.unwrap();
+        // The one that lost it can write no more, whatever it writes.
+        let zombie = Commit { journal: history(), expects: vec![lease(Some("a 1"))], ..Commit::default() };
+        assert!(matches!(store.commit(T, zombie).await, Err(StoreError::Conflict(_))));
+        let owner = Commit { journal: history(), expects: vec![lease(Some("b 2"))], ..Commit::default() };
+        assert_eq!(store.commit(T, owner).await.unwrap().len(), history().len());
+    }
+}
+
+each_kind! {
+    async fn rows_of_the_tenant_are_in_the_chain_and_of_no_incident(db: Db) {
+        let store = db.open().await;
+        let switched = |incident| journal::JournalDraft {
+            incident,
+            at: nightshift_model::Timestamp::from_secs(5),
+            actor: "ann".into(),
+            event: nightshift_model::EventKind::KillSwitched { on: true, why: "drill".into() },
+        };
+        let mut rows = history();
+        rows.push(switched(journal::TENANT_WIDE));
+        let n = rows.len();
+        store.commit(T, journal(rows)).await.unwrap();
+        assert_eq!(store.journal(T, 1, 100).await.unwrap().len(), n);
+        assert_eq!(store.check_projection(T, 10).await.unwrap(), Vec::<String>::new());
+        store.rebuild(T).await.unwrap();
+        assert_eq!(store.last_incident_number(T).await.unwrap(), 2);
+        assert_eq!(store.incident(T, journal::TENANT_WIDE).await.unwrap(), None);
+        // Neither may pass for the other.
+        assert!(matches!(store.commit(T, journal([switched(id(1))])).await, Err(StoreError::Refused(_))));
+        let mut stray = status(1, 30, IncidentStatus::Resolved);
+        stray.incident = journal::TENANT_WIDE;
+        assert!(matches!(store.commit(T, journal([stray])).await, Err(StoreError::Refused(_))));
+    }
 }
