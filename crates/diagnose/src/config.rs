@@ -55,6 +55,14 @@ pub struct DiagnoseConfig {
     /// Weak symptoms that wait for an incident to join, per tenant at most.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub waiting_max: usize,
+    /// Words that make an event an announcement ("planned batch job"): load that follows it opens no incident by itself.
+    pub planned_words: Vec<String>,
+    /// Seconds for which an announcement, or a change of scale, explains the load that follows it.
+    #[schemars(range(min = 0, max = 86_400))]
+    pub planned_secs: u64,
+    /// Seconds for which an action of ours explains load that moves near its target.
+    #[schemars(range(min = 0, max = 86_400))]
+    pub own_secs: u64,
     /// Ranking of causes.
     pub rank: RankConfig,
 }
@@ -77,6 +85,9 @@ impl Default for DiagnoseConfig {
             recent_max: 1_000,
             changes_max: 2_000,
             waiting_max: 2_000,
+            planned_words: ["planned", "scheduled", "maintenance", "campaign", "announced"].map(str::to_owned).to_vec(),
+            planned_secs: 3_600,
+            own_secs: 900,
             rank: RankConfig::default(),
         }
     }

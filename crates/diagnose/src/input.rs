@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out.
 
-use nightshift_model::{Anomaly, Change, IncidentId, JournalDraft};
+use nightshift_model::{Anomaly, Change, IncidentId, JournalDraft, PersonAction};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,32 +25,6 @@ impl From<Change> for Input {
     fn from(change: Change) -> Self {
         Self::Change(Box::new(change))
     }
-}
-
-/// What a person did to an incident.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PersonAction {
-    /// Which incident.
-    pub incident: IncidentId,
-    /// Name of the token it was done with; becomes the journal's `actor`.
-    pub actor: String,
-    /// What was done.
-    pub verb: PersonVerb,
-}
-
-/// The ways in which a person decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PersonVerb {
-    /// Somebody looks at it.
-    Acknowledge {
-        /// What they said, may be empty.
-        note: String,
-    },
-    /// It is over, says a person. Symptoms that still go on do not bring it back; new ones do.
-    Resolve {
-        /// Why, may be empty.
-        why: String,
-    },
 }
 
 /// What must be done because of it.

@@ -12,10 +12,13 @@ pub mod backtest;
 mod config;
 mod engine;
 mod input;
+pub mod priors;
 pub mod rank;
 mod relate;
 
 pub use config::{DiagnoseConfig, RankConfig};
 pub use engine::{Engine, Memory, Stats};
-pub use input::{Effect, Input, PersonAction, PersonVerb};
+pub use input::{Effect, Input};
+pub use nightshift_model::{PersonAction, PersonVerb};
+pub use priors::{Lesson, Priors};
 pub use relate::Link;

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Neighbours of one entity that are looked at, at most. Beyond it the far ones are cut.
 const NEIGHBOURS_MAX: usize = 2_000;
 
+/// A dependency of more callers than this says little of two of them that look alike.
+const FEW: usize = 4;
+
 /// How two entities hang together, the closest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Link {
@@ -29,6 +32,8 @@ pub enum Link {
     SharedDependency,
     /// The same thing needs both.
     SharedCaller,
+    /// Both need something that nearly everybody needs: a node, a resolver.
+    SharedByMany,
 }
 
 impl Link {
@@ -42,6 +47,7 @@ impl Link {
             Self::Through => "connected through a dependency",
             Self::SharedDependency => "shares a dependency and looks alike",
             Self::SharedCaller => "shares a caller and looks alike",
+            Self::SharedByMany => "shares a dependency with several that look alike",
         }
     }
 }
@@ -92,8 +98,9 @@ pub(crate) fn neighbourhood(entity: &EntityId, topology: &Topology, hops_max: u3
         }
     }
     for n in topology.dependencies(entity) {
+        let few = topology.callers(n.id).nth(FEW).is_none();
         for other in topology.callers(n.id) {
-            put(other.id, Link::SharedDependency);
+            put(other.id, if few { Link::SharedDependency } else { Link::SharedByMany });
         }
     }
     for n in topology.callers(entity) {
@@ -118,7 +125,7 @@ pub(crate) fn related(config: &DiagnoseConfig, link: Link, this: &Brief, other: 
         Link::Dependency => near || other.onset <= this.onset && this.overlaps(other, slack),
         Link::Caller => near || this.onset <= other.onset && this.overlaps(other, slack),
         Link::Through => apart <= config.far_window(),
-        Link::SharedDependency => alike && apart <= config.far_window(),
+        Link::SharedDependency | Link::SharedByMany => alike && apart <= config.far_window(),
         Link::SharedCaller => {
             let traffic = matches!(this.fault, FaultClass::TrafficSurge | FaultClass::TrafficLoss);
             traffic && alike && apart <= config.far_window()

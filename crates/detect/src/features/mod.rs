@@ -319,8 +319,10 @@ impl Features {
     }
 
     fn check(&mut self, index: u32, tenant: &str, meta: &EntityMeta, row: &FeatureRow, out: &mut Effects) {
+        // One failure of six says little: of counted requests only what is sure of their ratio is judged.
+        let errors = row.error_ratio.map(|r| if row.requests > 0 { wilson_lower(r, row.requests) } else { r });
         let checks = [
-            (0u8, "error_ratio", row.error_ratio, FaultClass::ErrorRateSpike, 0.005, 0.02),
+            (0u8, "error_ratio", errors, FaultClass::ErrorRateSpike, 0.005, 0.02),
             (1, "latency_p95_ms", row.latency_p95_ms.or(row.latency_mean_ms), FaultClass::LatencySpike, 0.0, 1.0),
         ];
         for (feature, signal, value, fault, floor, least) in checks {
@@ -423,15 +425,27 @@ fn row(tenant: &str, meta: &EntityMeta, start: i64, m: &Minute) -> Option<Featur
         },
         latency_p95_ms: quantile(&m.histogram, 0.95).or_else(|| m.p95.get()),
         latency_p99_ms: quantile(&m.histogram, 0.99).or_else(|| m.p99.get()),
-        error_ratio: if spans {
-            Some(m.failed as f64 / m.spans as f64)
-        } else {
-            m.ratio.get().or_else(|| if m.any_requests { ratio(m.errors, requests + m.errors) } else { None })
-        },
+        // What a service counts of itself is whole; traces are mostly a sample.
+        error_ratio: m
+            .ratio
+            .get()
+            .or_else(|| spans.then(|| m.failed as f64 / m.spans as f64))
+            .or_else(|| if m.any_requests { ratio(m.errors, requests + m.errors) } else { None }),
         request_rate: if spans { Some(m.spans as f64 / 60.0) } else { m.any_requests.then_some(requests / 60.0) },
         cpu_pct: m.cpu.get(),
         mem_mb: m.memory.get(),
     })
+}
+
+/// The lower end of Wilson's interval (99 %, two-sided) of a share that was seen in `n` trials: E. B. Wilson, "Probable
+/// Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927).
+fn wilson_lower(share: f64, n: u64) -> f64 {
+    const Z: f64 = 2.576;
+    let n = n as f64;
+    let z2 = Z * Z;
+    let centre = share + z2 / (2.0 * n);
+    let spread = Z * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    ((centre - spread) / (1.0 + z2 / n)).max(0.0)
 }
 
 fn quantile(histogram: &[u32], q: f64) -> Option<f64> {
@@ -481,6 +495,15 @@ mod tests {
             features.close(|_| Some(("t", &meta)), &mut out);
         }
         out
+    }
+
+    /// Seen in the demo: one failed span of six opened an incident in perfect health.
+    #[test]
+    fn a_ratio_of_few_is_believed_little() {
+        assert!(wilson_lower(1.0 / 6.0, 6) < 0.02);
+        assert!(wilson_lower(0.5, 60) > 0.3);
+        assert!(wilson_lower(0.1, 10_000) > 0.09);
+        assert!(wilson_lower(0.0, 5) < 1e-9);
     }
 
     #[test]

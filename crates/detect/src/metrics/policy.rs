@@ -130,6 +130,8 @@ impl Policy {
         policy.cap = match reading {
             Some(r) if r.bad == Bad::Neither => 0.3,
             _ if starts(&name, OWN_WORKINGS) => 0.4,
+            // How callers cope with a failure, not the failure.
+            Some(r) if r.family == SignalFamily::Retries => HARMLESS,
             None if host => HARMLESS,
             None => 0.89,
             Some(_) => 1.0,
@@ -174,6 +176,10 @@ impl Policy {
             _ => 1.0,
         };
         self.cap = self.cap.min(cap);
+        if reading.family == SignalFamily::CpuSteal {
+            // Being busy is what a machine is for; being robbed is not.
+            self.need_ns = 0;
+        }
         if !matches!(reading.family, SignalFamily::Cpu | SignalFamily::DiskIo) && self.need_ns > 0 {
             self.need_ns = 2 * persist;
         }
@@ -195,6 +201,16 @@ impl Policy {
             Share::Used(k) => value * k,
             Share::Free(k) => 1.0 - value * k,
         };
+        if self.reading.is_some_and(|r| r.family == SignalFamily::ErrorRatio) {
+            // Objectives begin at 99 %: below that share of failures hardly one is broken, however unusual it is.
+            let by_share = match used {
+                u if u < 0.01 => HARMLESS,
+                u if u < 0.02 => 0.69,
+                u if u < 0.05 => 0.89,
+                _ => 1.0,
+            };
+            return self.cap.min(by_share);
+        }
         // Below half there is room for as much again; above 85 % queues grow without bound.
         let by_share = match used {
             u if u < 0.5 => HARMLESS,
@@ -218,7 +234,12 @@ fn share<'a>(
     let of = |k| if free { Share::Free(k) } else { Share::Used(k) };
     let finite = matches!(
         reading.family,
-        SignalFamily::Cpu | SignalFamily::Memory | SignalFamily::Disk | SignalFamily::DiskIo | SignalFamily::CpuSteal
+        SignalFamily::Cpu
+            | SignalFamily::Memory
+            | SignalFamily::Disk
+            | SignalFamily::DiskIo
+            | SignalFamily::CpuSteal
+            | SignalFamily::ErrorRatio
     );
     if !finite {
         return Share::None;
@@ -232,10 +253,15 @@ fn share<'a>(
         let one = label("cpu").is_some() || name.contains("io_time_seconds") || name.contains("io_time");
         return if name.contains("seconds") && one { of(1.0) } else { Share::None };
     }
+    // A third of the time taken away is as bad as it gets.
+    let times = if reading.family == SignalFamily::CpuSteal { 3.0 } else { 1.0 };
+    // What one replica of several fails is a part of what its service fails.
+    let replica = label("replica").is_some() || label("pod").is_some();
+    let times = if reading.family == SignalFamily::ErrorRatio && replica { 0.5 } else { times };
     if has(name, &["percent", "_pct"]) {
-        of(0.01)
+        of(0.01 * times)
     } else if has(name, &["ratio", "utilization", "utilisation"]) {
-        of(1.0)
+        of(times)
     } else {
         Share::None
     }

@@ -189,6 +189,7 @@ impl Deviation {
                 self.metric, self.service, self.observed, self.expected, self.sigma
             ),
             part: String::new(),
+            is_replica: false,
         }
     }
 }

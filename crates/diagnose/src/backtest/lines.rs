@@ -93,6 +93,7 @@ pub(super) fn log_symptoms(logs: &[LogRow], normal: &[LogRow]) -> Vec<Symptom> {
             error_ratio: None,
             text: format!("{count:.0} lines like \"{sample}\", {before:.0} in normal times"),
             part: String::new(),
+            is_replica: false,
         });
     }
     out
@@ -132,6 +133,7 @@ pub(super) fn span_symptoms(spans: &[SpanRow], normal: &[SpanRow]) -> Vec<Sympto
                 was / 1e6
             ),
             part: String::new(),
+            is_replica: false,
         };
         if best.get(service).is_none_or(|b| symptom.score > b.score) {
             best.insert(service, symptom);

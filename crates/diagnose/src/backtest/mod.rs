@@ -5,8 +5,8 @@
 mod deviation;
 mod lines;
 
-use crate::RankConfig;
 use crate::rank::{self, Symptom};
+use crate::{Priors, RankConfig};
 pub use deviation::Frame;
 pub use lines::{LogRow, SpanRow};
 use nightshift_model::{EdgeKind, EntityId, Hypothesis, Observation, Timestamp, families};
@@ -101,7 +101,7 @@ pub fn rank_case(case: &Case) -> Vec<Ranked> {
     }
 
     let config = RankConfig { candidates_max: 200, hypotheses_max: 20, ..RankConfig::default() };
-    let hypotheses = rank::rank_all(&config, &symptoms, &[], &topology);
+    let hypotheses = rank::rank_all(&config, &Priors::default(), &symptoms, &[], &topology);
     let mut out: Vec<Ranked> = Vec::new();
     let mut seen = BTreeSet::new();
     for h in &hypotheses {

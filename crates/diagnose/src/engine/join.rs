@@ -56,7 +56,9 @@ impl Engine {
             // The symptom of a resolved incident that goes on: what a person ended stays ended until something new
             // begins; what ended because nobody spoke of it is back.
             let by_person = case.inc.resolved_by.as_deref() != Some(SYSTEM);
-            let weak = a.score.max(kept.score) < self.config.open_score_min;
+            let a = self.tempered(a, topology);
+            let expected = a.explanation.features.contains_key(super::expected::EXPECTED);
+            let weak = expected || a.score.max(kept.score) < self.config.open_score_min;
             if a.phase == Phase::Closed || a.last_seen <= kept.last_seen || by_person || weak {
                 self.stats.silent += 1;
                 return;
@@ -80,6 +82,7 @@ impl Engine {
             }
         };
         let was_weak = kept.score < self.config.open_score_min;
+        let a = if was_weak { self.tempered(a, topology) } else { a };
         let anomaly = newest(kept, a);
         let at = anomaly.last_seen.min(now);
         let now_strong = was_weak && anomaly.score >= self.config.open_score_min;
@@ -136,6 +139,7 @@ impl Engine {
     }
 
     fn new_symptom(&mut self, a: Anomaly, topology: &Topology, now: Timestamp) {
+        let a = self.tempered(a, topology);
         // What is older than a restart would be told of is no longer known, forgotten already or not.
         let oldest = now - self.config.anomalies_lookback();
         let ends_it = |w: &&Anomaly| w.phase == Phase::Closed && w.last_seen >= a.last_seen.max(oldest);
@@ -334,15 +338,16 @@ impl Engine {
         let near = self.neighbourhood(&a.entity.id, topology);
         let this = brief(a);
         let mut found = BTreeMap::new();
+        let many = self.many_alike(&this, &near, topology);
         if near.len() <= self.entities.len() {
-            for (id, link) in near.iter() {
+            for (id, link) in near.iter().filter(|(_, link)| many || **link != Link::SharedByMany) {
                 if let Some(numbers) = self.entities.get(id) {
                     self.check(a, &this, id, *link, numbers, &mut found);
                 }
             }
         } else {
             for (id, numbers) in &self.entities {
-                if let Some(link) = near.get(id) {
+                if let Some(link) = near.get(id).filter(|link| many || **link != Link::SharedByMany) {
                     self.check(a, &this, id, *link, numbers, &mut found);
                 }
             }
@@ -367,6 +372,31 @@ impl Engine {
             }
         }
         found
+    }
+
+    /// Whether two others that need the same as this one look alike now, neither of them because of what it needs
+    /// itself. What everybody needs (a node, a resolver) makes two that look alike no pair; three are.
+    fn many_alike(&self, this: &Brief, near: &BTreeMap<EntityId, Link>, topology: &Topology) -> bool {
+        let alike = |id: &EntityId, numbers: &std::collections::BTreeSet<u64>| {
+            let cases = numbers.iter().filter_map(|n| self.cases.get(n));
+            let ill = cases
+                .flat_map(|c| c.of_entity(id))
+                .any(|m| self.strong_enough(m) && related(&self.config, Link::SharedByMany, this, &brief(m)));
+            ill && !topology.dependencies(id).any(|n| self.entities.contains_key(n.id))
+        };
+        let mut roots = 0;
+        for (id, link) in near {
+            if *link == Link::SharedByMany
+                && let Some(numbers) = self.entities.get(id)
+                && alike(id, numbers)
+            {
+                roots += 1;
+                if roots >= 2 {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// A weak symptom joins what is strong; it is no bridge between others.

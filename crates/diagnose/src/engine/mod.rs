@@ -6,17 +6,19 @@
 //! counted (after a restart a repeated record of one of those is counted anew).
 
 mod case;
+mod expected;
 mod join;
 mod settle;
 
 use crate::DiagnoseConfig;
-use crate::input::{Effect, Input, PersonAction, PersonVerb};
+use crate::input::{Effect, Input};
+use crate::priors::Priors;
 use crate::relate::{Link, neighbourhood};
 use case::Case;
 use hashbrown::HashMap;
 use nightshift_model::{
     Anomaly, Change, EntityId, EventKind, Incident, IncidentId, IncidentStatus, JournalDraft, JournalEvent,
-    OccurrenceId, Timestamp, journal,
+    OccurrenceId, PersonAction, PersonVerb, Timestamp, journal,
 };
 use nightshift_topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +86,7 @@ pub struct Engine {
     dirty: BTreeSet<u64>,
     effects: Vec<Effect>,
     stats: Stats,
+    priors: Arc<Priors>,
 }
 
 impl Engine {
@@ -115,6 +118,7 @@ impl Engine {
             dirty: BTreeSet::new(),
             effects: Vec::new(),
             stats: Stats::default(),
+            priors: Arc::default(),
         };
         for inc in memory.incidents {
             engine.last_number = engine.last_number.max(inc.number);
@@ -167,6 +171,35 @@ impl Engine {
             self.tick(topology, now);
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// Takes in rows that another room (the workflow) emitted for incidents of this engine, so that its memory stays
+    /// the fold of the journal. They must be committed together with, and after, what this engine emitted before.
+    pub fn fold<'a>(&mut self, rows: impl IntoIterator<Item = &'a JournalDraft>, topology: &Topology) {
+        for draft in rows {
+            let Some((number, mut case)) =
+                self.numbers.get(&draft.incident).copied().and_then(|n| Some((n, self.cases.remove(&n)?)))
+            else {
+                continue;
+            };
+            let row = JournalEvent::from_draft(&self.tenant, 0, draft.clone());
+            let was_open = case.inc.status.is_open();
+            if let Some(inc) = journal::apply(Some(case.inc), &row) {
+                case.inc = inc;
+                let is_open = case.inc.status.is_open();
+                self.cases.insert(number, case);
+                match (was_open, is_open) {
+                    (true, false) => self.end(number, topology),
+                    (false, true) => self.index(number, topology),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// What past incidents teach, from the next ranking on. Not part of [`Memory`]: it is built anew from the store.
+    pub fn set_priors(&mut self, priors: Arc<Priors>) {
+        self.priors = priors;
     }
 
     /// Counters since the start.
@@ -343,6 +376,10 @@ impl Engine {
             PersonVerb::Resolve { why } => {
                 self.emit(number, now, &actor, EventKind::Resolved { why });
                 self.end(number, topology);
+            }
+            other => {
+                let why = format!("`{}` is decided by the workflow, not here", other.as_str());
+                self.effects.push(refuse(why));
             }
         }
     }

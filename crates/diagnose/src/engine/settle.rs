@@ -44,7 +44,7 @@ impl Engine {
         let until = (inc.updated_at, nightshift_model::EnvelopeId(u128::MAX));
         let range = self.changes.range((first, nightshift_model::EnvelopeId(0))..=until);
         let changes: Vec<&Change> = range.map(|(_, change)| change).collect();
-        let hypotheses = rank::rank(&self.config.rank, &symptoms, &changes, topology);
+        let hypotheses = rank::rank(&self.config.rank, &self.priors, &symptoms, &changes, topology);
 
         let affected = self.affected(number, topology);
         let mut radius = topology.blast_radius(&affected);
@@ -157,6 +157,10 @@ impl Engine {
     fn over(&self, number: u64, now: Timestamp) -> Option<(Timestamp, String)> {
         let case = self.cases.get(&number)?;
         let inc = &case.inc;
+        // A fix is under way: whether it helped is for the workflow's verification to say.
+        if inc.status == IncidentStatus::Remediating {
+            return None;
+        }
         let quiet = Duration::from_secs(self.config.log_quiet_secs);
         let strong = inc.anomalies.iter().filter(|a| a.score >= self.config.open_score_min);
         let (beyond, beyond_open) = case.beyond();

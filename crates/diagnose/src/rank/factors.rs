@@ -1,9 +1,10 @@
 //! The factors: what each piece of evidence adds to a candidate.
 
 use super::builder::Builder;
+use super::signature;
 use super::symptom::Symptom;
 use super::tables as w;
-use crate::RankConfig;
+use crate::{Priors, RankConfig};
 use nightshift_model::{AnomalyKind, Change, ChangeType, EntityId, Evidence, FaultClass, SignalFamily, Timestamp};
 use nightshift_topology::{Criticality, Topology};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,8 @@ const ORDER_SLACK_NS: i64 = 60 * 1_000_000_000;
 /// All that the candidates are judged by.
 pub(crate) struct Scene<'a> {
     config: &'a RankConfig,
-    topology: &'a Topology,
+    priors: &'a Priors,
+    pub(super) topology: &'a Topology,
     ill: BTreeMap<EntityId, Ill<'a>>,
     /// By what they are about; those that name only a service, by its name.
     changes: BTreeMap<EntityId, Vec<&'a Change>>,
@@ -52,6 +54,7 @@ impl Ill<'_> {
 impl<'a> Scene<'a> {
     pub(crate) fn new(
         config: &'a RankConfig,
+        priors: &'a Priors,
         symptoms: &'a [Symptom],
         changes: &[&'a Change],
         topology: &'a Topology,
@@ -94,8 +97,17 @@ impl<'a> Scene<'a> {
         }
         silent.retain(|_, callers| callers.len() >= 2);
 
-        let mut scene =
-            Self { config, topology, ill, changes, service_changes, first, silent, ill_callers: BTreeMap::new() };
+        let mut scene = Self {
+            config,
+            priors,
+            topology,
+            ill,
+            changes,
+            service_changes,
+            first,
+            silent,
+            ill_callers: BTreeMap::new(),
+        };
         for (entity, _) in scene.candidates() {
             if !scene.ill_callers.contains_key(&entity) {
                 let mut callers = topology.up(&entity, HOPS);
@@ -138,6 +150,7 @@ impl<'a> Scene<'a> {
             for change in self.changes_of(id) {
                 faults.extend(class_of(change.change_type));
             }
+            faults.extend(signature::SIGNATURES.iter().filter(|s| self.has_key(id, s)).map(|s| s.fault));
             out.extend(faults.into_iter().map(|f| (id.clone(), f)));
             // Who was changed need not be ill itself: its callers may be.
             for n in self.topology.dependencies(id) {
@@ -163,7 +176,9 @@ impl<'a> Scene<'a> {
     /// Adds all that speaks for and against a candidate.
     pub(crate) fn weigh(&self, entity: &EntityId, fault: FaultClass, b: &mut Builder) {
         self.prior(entity, fault, b);
+        self.past_incidents(entity, fault, b);
         self.signal(entity, fault, b);
+        self.signature(entity, fault, b);
         self.said_in_words(entity, fault, b);
         self.deployment(entity, fault, b);
         self.onset_order(entity, fault, b);
@@ -191,6 +206,20 @@ impl<'a> Scene<'a> {
             why.push_str(&format!(", {changes} changes in a day"));
         }
         b.prior(odds, why);
+    }
+
+    /// What the past says of this place and class.
+    fn past_incidents(&self, entity: &EntityId, fault: FaultClass, b: &mut Builder) {
+        for taught in self.priors.of(entity, fault) {
+            let n = taught.evidence.len();
+            let times = if n == 1 { "once".to_owned() } else { format!("{n} times or more") };
+            let why = if taught.log_odds > 0.0 {
+                format!("it was the cause before, {times}")
+            } else {
+                format!("it was called a false alarm before, {times}")
+            };
+            b.add("past_incidents", taught.log_odds, why, taught.evidence.clone());
+        }
     }
 
     /// The entity's own symptoms of this class.
@@ -346,6 +375,16 @@ impl<'a> Scene<'a> {
                 cited,
             );
         }
+        // A failure of names or machines that shows below as well is not born here.
+        let below = needs.keys().filter(|id| *id != entity && w::is_named_cause(fault)).find_map(|id| {
+            let same = self.ill.get(id)?.of(fault).next()?;
+            Some((id, same))
+        });
+        if let Some((id, same)) = below {
+            let cited = vec![self.edge(entity, id), same.as_evidence()];
+            let why = format!("{}, which it depends on, shows {} too", id.name(), fault.slug());
+            b.add("dependency", w::SAME_BELOW, why, cited);
+        }
     }
 
     /// Callers of one thing fail alike, and the thing itself shows nothing: nobody watches it, or it is gone.
@@ -372,7 +411,7 @@ impl<'a> Scene<'a> {
     fn cascade(&self, entity: &EntityId, fault: FaultClass, b: &mut Builder) {
         let failing = |id: &EntityId| -> Option<&Symptom> {
             self.ill.get(id)?.symptoms.iter().copied().find(|s| {
-                s.family == Some(SignalFamily::ErrorRatio)
+                matches!(s.family, Some(SignalFamily::ErrorRatio | SignalFamily::Dns))
                     && s.error_ratio.is_none_or(|r| r > self.config.cascade_error_ratio_min)
                     || s.fault == FaultClass::ErrorRateSpike && s.error_ratio.is_none()
             })
@@ -414,6 +453,11 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// The symptoms of an entity, the strongest first.
+    pub(super) fn symptoms_of<'b>(&'b self, entity: &EntityId) -> impl Iterator<Item = &'b Symptom> + use<'a, 'b> {
+        self.ill.get(entity).into_iter().flat_map(|i| i.symptoms.iter().copied())
+    }
+
     fn edge(&self, from: &EntityId, to: &EntityId) -> Evidence {
         let at = self.ill.get(from).or_else(|| self.ill.get(to)).map_or(Timestamp::EPOCH, |i| i.onset);
         Evidence { id: format!("edge:{from}>{to}"), text: format!("{} depends on {}", from.name(), to.name()), at }
@@ -428,7 +472,7 @@ impl<'a> Scene<'a> {
         self.changes.get(entity).into_iter().flatten().chain(named).copied()
     }
 
-    fn changes_of<'b>(&'b self, entity: &'b EntityId) -> impl Iterator<Item = &'a Change> + 'b {
+    pub(super) fn changes_of<'b>(&'b self, entity: &'b EntityId) -> impl Iterator<Item = &'a Change> + 'b {
         self.all_changes_of(entity).filter(|c| self.change_confidence(c, entity) > 0.0)
     }
 
@@ -452,7 +496,7 @@ fn minutes(secs: Option<f64>) -> String {
     format!("{:.0} minutes", secs.unwrap_or(0.0) / 60.0)
 }
 
-fn change_evidence(change: &Change) -> Evidence {
+pub(super) fn change_evidence(change: &Change) -> Evidence {
     let by = if change.author.is_empty() { String::new() } else { format!(" by {}", change.author) };
     let what = if change.summary.is_empty() { change.version.as_str() } else { change.summary.as_str() };
     let kind = format!("{:?}", change.change_type).to_lowercase();

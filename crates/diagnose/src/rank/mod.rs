@@ -10,6 +10,8 @@
 
 mod builder;
 mod factors;
+mod looks;
+mod signature;
 mod symptom;
 mod tables;
 mod unknown;
@@ -17,7 +19,7 @@ mod unknown;
 pub use symptom::Symptom;
 pub(crate) use symptom::suggested_fault;
 
-use crate::RankConfig;
+use crate::{Priors, RankConfig};
 use builder::Builder;
 use factors::Scene;
 use nightshift_model::{Change, EntityId, FaultClass, Hypothesis};
@@ -27,16 +29,22 @@ use std::collections::BTreeSet;
 
 /// Ranks the causes of these symptoms, likeliest first, "unknown" among them. Deterministic: neither the order of
 /// symptoms nor that of changes matters.
-pub fn rank(config: &RankConfig, symptoms: &[Symptom], changes: &[&Change], topology: &Topology) -> Vec<Hypothesis> {
-    let mut ranked = rank_all(config, symptoms, changes, topology);
+pub fn rank(
+    config: &RankConfig,
+    priors: &Priors,
+    symptoms: &[Symptom],
+    changes: &[&Change],
+    topology: &Topology,
+) -> Vec<Hypothesis> {
+    let mut ranked = rank_all(config, priors, symptoms, changes, topology);
     let mut unknown = unknown::hypothesis(config, symptoms, &ranked, topology);
     ranked.truncate(config.hypotheses_max);
     // The highest score is taken out before `exp`, so that no score overflows.
     let top = ranked.iter().map(|h| h.score).fold(unknown.score, f64::max);
-    let weight = |h: &Hypothesis| (h.score - top).exp();
+    let weight = |h: &Hypothesis| ((h.score - top) / tables::TEMPERATURE).exp();
     let total: f64 = ranked.iter().map(weight).sum::<f64>() + weight(&unknown);
     for h in ranked.iter_mut().chain([&mut unknown]) {
-        h.confidence = (h.score - top).exp() / total;
+        h.confidence = ((h.score - top) / tables::TEMPERATURE).exp() / total;
     }
     ranked.push(unknown);
     ranked.sort_by(order);
@@ -46,11 +54,12 @@ pub fn rank(config: &RankConfig, symptoms: &[Symptom], changes: &[&Change], topo
 /// All candidates by score, without "unknown" and without confidences.
 pub fn rank_all(
     config: &RankConfig,
+    priors: &Priors,
     symptoms: &[Symptom],
     changes: &[&Change],
     topology: &Topology,
 ) -> Vec<Hypothesis> {
-    let scene = Scene::new(config, symptoms, changes, topology);
+    let scene = Scene::new(config, priors, symptoms, changes, topology);
     let mut out: Vec<Hypothesis> = scene
         .candidates()
         .into_iter()

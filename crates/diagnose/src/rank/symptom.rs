@@ -1,7 +1,7 @@
 //! What the ranking knows of one anomaly.
 
 use nightshift_model::families::{self, SignalFamily};
-use nightshift_model::{Anomaly, AnomalyKind, Direction, EntityId, Evidence, FaultClass, Timestamp};
+use nightshift_model::{Anomaly, AnomalyKind, Direction, EntityId, EntityKind, Evidence, FaultClass, Timestamp};
 use nightshift_topology::Topology;
 
 /// One symptom, with its entity under the name that the topology knows.
@@ -31,10 +31,14 @@ pub struct Symptom {
     pub text: String,
     /// Which part of the entity: a process, a device, a pod; empty when the whole is meant.
     pub part: String,
+    /// Whether that part is one of several alike: a replica, a pod.
+    pub is_replica: bool,
 }
 
+/// Labels that name one of several alike.
+const REPLICA_LABELS: [&str; 2] = ["pod", "replica"];
 /// Labels that name a part of an entity which people want to see in the cause.
-const PART_LABELS: [&str; 6] = ["process", "comm", "pod", "device", "mountpoint", "container"];
+const PART_LABELS: [&str; 7] = ["process", "comm", "pod", "replica", "device", "mountpoint", "container"];
 
 impl Symptom {
     /// From an anomaly. Where the detector named no fault, the signal's name speaks.
@@ -51,6 +55,8 @@ impl Symptom {
             .map(|v| if percent { v / 100.0 } else { v })
             .map(|v| if inverted { 1.0 - v } else { v })
             .filter(|v| (0.0..=1.0).contains(v));
+        let part = PART_LABELS.iter().find_map(|name| label(name)).unwrap_or_default();
+        let is_replica = !part.is_empty() && REPLICA_LABELS.iter().any(|name| label(name) == Some(part));
         Self {
             evidence_id: format!("anomaly:{}", a.id),
             entity: topology.resolve(&a.entity.id).clone(),
@@ -63,7 +69,8 @@ impl Symptom {
             onset: a.onset,
             error_ratio,
             text: a.description.clone(),
-            part: PART_LABELS.iter().find_map(|name| label(name)).unwrap_or_default().to_owned(),
+            part: part.to_owned(),
+            is_replica,
         }
     }
 
@@ -80,7 +87,14 @@ impl Symptom {
 }
 
 fn fault_of(a: &Anomaly, reading: Option<families::Reading>, trend: bool) -> FaultClass {
+    let machine = matches!(a.entity.id.kind(), EntityKind::Node | EntityKind::Host);
     match (a.fault, reading) {
+        // A machine that does not answer is not a dependency that is down.
+        (FaultClass::DependencyOutage | FaultClass::Unknown, Some(r))
+            if machine && r.family == SignalFamily::Availability && r.bad.includes(a.direction) =>
+        {
+            FaultClass::NodeNotReady
+        }
         (FaultClass::Unknown, Some(r)) if trend => r.trend_fault(a.direction),
         (FaultClass::Unknown, Some(r)) => r.fault(a.direction),
         (fault, _) => fault,
@@ -89,7 +103,7 @@ fn fault_of(a: &Anomaly, reading: Option<families::Reading>, trend: bool) -> Fau
 
 /// What an anomaly suggests: the detector's word, else what the signal's name says.
 pub(crate) fn suggested_fault(a: &Anomaly) -> FaultClass {
-    if a.fault != FaultClass::Unknown {
+    if !matches!(a.fault, FaultClass::Unknown | FaultClass::DependencyOutage) {
         return a.fault;
     }
     let reading = families::reading(&a.signal, |name| a.labels.get(name).map(String::as_str));

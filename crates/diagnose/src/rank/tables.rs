@@ -2,6 +2,11 @@
 
 use nightshift_model::FaultClass;
 
+/// By what scores are divided before they become confidences, so that of all causes of which 0.8 is said four in five
+/// are right. Fitted by maximum likelihood to the rankings that 250 simulated faults were decided on
+/// (`nightshift eval --incidents 250 --seed 5 --explain`, lines `fit`); checked on other seeds.
+pub(crate) const TEMPERATURE: f64 = 0.75;
+
 /// How often a class is the cause when it is among the symptoms. What is usually a consequence (latency, errors, a
 /// burning budget) starts lower than what is usually a cause (a full disk, a deployment).
 pub(crate) const fn base_rate(fault: FaultClass) -> f64 {
@@ -48,6 +53,21 @@ pub(crate) const fn is_resource(fault: FaultClass) -> bool {
     )
 }
 
+/// Whether the class names a cause rather than how it shows, though no resource ran out.
+pub(crate) const fn is_named_cause(fault: FaultClass) -> bool {
+    matches!(
+        fault,
+        FaultClass::CacheStampede
+            | FaultClass::CertificateExpiry
+            | FaultClass::DnsFailure
+            | FaultClass::KafkaConsumerLag
+            | FaultClass::NodeNotReady
+            | FaultClass::ImagePullFailure
+    )
+}
+
+/// What is only how a fault shows, where a symptom at the same place names the fault.
+pub(crate) const EXPLAINED: f64 = -1.0;
 /// The strongest own symptom at score 1; at 0.2 and below it says nothing.
 pub(crate) const SIGNAL: f64 = 3.0;
 /// Each further signal that says the same, and the most that all of them add.
@@ -70,6 +90,8 @@ pub(crate) const LATER_MAX: f64 = -1.5;
 pub(crate) const CALLERS_ILL: f64 = 1.6;
 /// A dependency is ill that can explain it.
 pub(crate) const DEPENDENCY_ILL: f64 = -1.2;
+/// A dependency shows the very same named cause.
+pub(crate) const SAME_BELOW: f64 = -3.0;
 /// Callers of a dependency that shows nothing fail alike.
 pub(crate) const SILENT_DEPENDENCY: f64 = 2.2;
 pub(crate) const SILENT_DEPENDENCY_CALLER: f64 = -0.9;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is not there is a failed test")]
 
 mod backtest;
+mod expected;
 mod grouping;
 mod life;
 mod people;

@@ -1,7 +1,7 @@
 //! What holds for any input.
 
 use crate::{World, change, closed, ill, service, t, update};
-use nightshift_diagnose::{DiagnoseConfig, Input, PersonAction, PersonVerb, RankConfig, rank};
+use nightshift_diagnose::{DiagnoseConfig, Input, PersonAction, PersonVerb, Priors, RankConfig, rank};
 use nightshift_model::{Anomaly, AnomalyKind, ChangeType, Direction, FaultClass, Hypothesis, IncidentStatus};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -206,11 +206,11 @@ proptest! {
         let changes: Vec<_> = changes.into_iter().map(|(n, at, k)| change(NAMES[n], kinds[usize::from(k)], at)).collect();
         let symptoms: Vec<_> = list.iter().map(|a| rank::Symptom::from_anomaly(a, &topology)).collect();
         let config = RankConfig::default();
-        let ranked = rank::rank(&config, &symptoms, &changes.iter().collect::<Vec<_>>(), &topology);
+        let ranked = rank::rank(&config, &Priors::default(), &symptoms, &changes.iter().collect::<Vec<_>>(), &topology);
         check_ranking(&ranked)?;
         let mut backwards = symptoms;
         backwards.reverse();
-        let again = rank::rank(&config, &backwards, &changes.iter().rev().collect::<Vec<_>>(), &topology);
+        let again = rank::rank(&config, &Priors::default(), &backwards, &changes.iter().rev().collect::<Vec<_>>(), &topology);
         let key = |list: &[Hypothesis]| list.iter().map(|h| (h.entity.clone(), h.fault, h.score.to_bits())).collect::<Vec<_>>();
         prop_assert_eq!(key(&ranked), key(&again));
     }
