@@ -1,36 +1,23 @@
-//! What changes something: acknowledge, resolve; and test injection.
+//! What changes something: what people do to incidents, the kill switch; and test injection.
 
 use crate::ApiError;
 use crate::auth::Caller;
-use crate::incidents::find;
 use crate::params::Params;
 use crate::read::data;
-use crate::seams::{ApiState, CommandError, InjectError};
+use crate::seams::{ApiState, InjectError};
+use crate::shown::shown;
+use crate::verbs::{NOTE_CHARS_MAX, Verb, Words, carry_out, refused};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use nightshift_model::Incident;
+use axum::routing::{MethodRouter, post};
+use nightshift_model::KillSwitch;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-
-/// Longest note, characters.
-pub(crate) const NOTE_CHARS_MAX: usize = 2_000;
-
-/// What a person does to an incident.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
-    Acknowledge,
-    Resolve,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Note {
-    note: String,
-}
+use serde_json::{Map, Value, json};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,7 +27,10 @@ struct Injection {
 }
 
 /// A JSON body, or its default when there is none.
-fn body<T: DeserializeOwned + Default>(bytes: Result<Bytes, BytesRejection>, form: &str) -> Result<T, ApiError> {
+pub(crate) fn body<T: DeserializeOwned + Default>(
+    bytes: Result<Bytes, BytesRejection>,
+    form: &str,
+) -> Result<T, ApiError> {
     let bytes = bytes.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -53,62 +43,64 @@ fn body<T: DeserializeOwned + Default>(bytes: Result<Bytes, BytesRejection>, for
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|e| ApiError::bad_request(format!("the body cannot be read: {e}"), format!("send {form}, or no body")))
+    serde_json::from_slice(&bytes).map_err(|e| unreadable(&e.to_string(), form))
 }
 
-/// Carries out `act` in the name of `caller`.
+fn unreadable(why: &str, form: &str) -> ApiError {
+    ApiError::bad_request(format!("the body cannot be read: {why}"), format!("send {form}"))
+}
+
+/// `POST` of one verb, `/api/v1/incidents/{id}/…`.
+pub(crate) fn on_incident(verb: Verb) -> MethodRouter<ApiState> {
+    post(
+        move |State(state): State<ApiState>,
+              Extension(caller): Extension<Caller>,
+              Path(id): Path<String>,
+              bytes: Result<Bytes, BytesRejection>| async move {
+            let said: Map<String, Value> = body(bytes, verb.form())?;
+            let words = Words::from_json(verb, said).map_err(|why| unreadable(&why, verb.form()))?;
+            let incident = carry_out(&state, verb, &id, &caller, &words).await?;
+            Ok::<_, ApiError>(data(shown(&incident, state.clock.now())))
+        },
+    )
+}
+
+/// What turns the kill switch.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Turn {
+    /// Not said: nothing is guessed.
+    pub(crate) on: Option<bool>,
+    pub(crate) why: String,
+}
+
+/// Turns the kill switch in the name of `caller`.
 ///
 /// # Errors
-/// 404, 409 when the incident is not in a state for it, 503 when it cannot be done now.
-pub(crate) async fn carry_out(
-    state: &ApiState,
-    act: Act,
-    id: &str,
-    caller: &Caller,
-    note: &str,
-) -> Result<Incident, ApiError> {
-    let n = note.chars().count();
+/// 400 when it is not said which way or the reason is too long, 409 and 503 as the service says.
+pub(crate) async fn turn_kill_switch(state: &ApiState, caller: &Caller, turn: Turn) -> Result<KillSwitch, ApiError> {
+    let form = "send {\"on\": true, \"why\": \"…\"}";
+    let on = turn.on.ok_or_else(|| ApiError::bad_request("on: which way?", form))?;
+    let why = turn.why.trim();
+    let n = why.chars().count();
     if n > NOTE_CHARS_MAX {
-        let detail = format!("the note has {n} characters, at most {NOTE_CHARS_MAX} are kept");
-        return Err(ApiError::bad_request(detail, "write less, and where the rest is"));
+        let detail = format!("the reason has {n} characters, at most {NOTE_CHARS_MAX} are kept");
+        return Err(ApiError::bad_request(detail, form));
     }
-    let incident = find(state, id).await?;
-    let done = match act {
-        Act::Acknowledge => state.commands.acknowledge(incident.id, &caller.name, note).await,
-        Act::Resolve => state.commands.resolve(incident.id, &caller.name, note).await,
-    };
-    done.map_err(|error| match error {
-        CommandError::NotFound => ApiError::not_found("there is no such incident", "/api/v1/incidents lists all"),
-        CommandError::Conflict(why) => {
-            ApiError::new(StatusCode::CONFLICT, "conflict", why, "look at the incident as it is now")
-        }
-        CommandError::Unavailable(why) => ApiError::unavailable(why, "try again; nothing was changed"),
-    })
+    let to = KillSwitch { on, by: caller.name.clone(), why: why.to_owned(), at: state.clock.now() };
+    state.automation.kill_switch.turn(to.clone()).await.map_err(refused)?;
+    Ok(to)
 }
 
-const NOTE_FORM: &str = "{\"note\": \"…\"}";
-
-/// `POST /api/v1/incidents/{id}/ack`.
-pub(crate) async fn acknowledge(
+/// `POST /api/v1/kill-switch`.
+pub(crate) async fn kill_switch(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let note: Note = body(bytes, NOTE_FORM)?;
-    carry_out(&state, Act::Acknowledge, &id, &caller, &note.note).await.map(data)
-}
-
-/// `POST /api/v1/incidents/{id}/resolve`.
-pub(crate) async fn resolve(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    bytes: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let note: Note = body(bytes, NOTE_FORM)?;
-    carry_out(&state, Act::Resolve, &id, &caller, &note.note).await.map(data)
+    let turn: Turn = body(bytes, "{\"on\": true, \"why\": \"…\"}")?;
+    let now = turn_kill_switch(&state, &caller, turn).await?;
+    Ok(data(json!(now)))
 }
 
 /// `POST /api/v1/test/inject?mode=…`.
@@ -124,7 +116,8 @@ pub(crate) async fn inject(
         let detail = format!("mode: `{}` is not one of {}", crate::params::short(mode), modes.join(", "));
         return Err(ApiError::bad_request(detail, "write ?mode=burst"));
     }
-    let asked: Injection = body(bytes, "{\"source\": \"production-api\", \"signal\": \"cpu_usage\"}")?;
+    let form = "{\"source\": \"production-api\", \"signal\": \"cpu_usage\"}, or no body";
+    let asked: Injection = body(bytes, form)?;
     let source = asked.source.as_deref().unwrap_or("production-api");
     let signal = asked.signal.as_deref().unwrap_or("cpu_usage");
     match state.injector.inject(mode, source, signal).await {

@@ -156,8 +156,11 @@ async fn admit(guard: &Guard, safe: bool, headers: &HeaderMap) -> Result<Option<
         // The form itself carries the token: the handler asks for it.
         Access::Form => return Ok(None),
         Access::Read => beyond.then_some(Role::Viewer),
+        Access::Work => Some(Role::Viewer),
         Access::Ingest => beyond.then_some(Role::Operator),
         Access::Change => Some(Role::Operator),
+        Access::Approve => Some(Role::Approver),
+        Access::Admin => Some(Role::Admin),
     };
     let Some(needed) = needed else { return Ok(None) };
     // A cookie is sent by the browser whoever asked it to, so it is good for looking only.
@@ -167,10 +170,10 @@ async fn admit(guard: &Guard, safe: bool, headers: &HeaderMap) -> Result<Option<
         None => None,
     };
     let Some(secret) = secret else {
-        return Err(unauthorized(if guard.access == Access::Change {
-            "what changes something needs a token"
-        } else {
-            "every call from beyond this machine needs a token"
+        return Err(unauthorized(match guard.access {
+            Access::Change | Access::Approve | Access::Admin => "what changes something needs a token",
+            Access::Work => "what makes the server work needs a token",
+            _ => "every call from beyond this machine needs a token",
         }));
     };
     let caller = identify(&guard.state, secret).await?;

@@ -4,6 +4,7 @@ use crate::ApiError;
 use crate::params::{Params, short};
 use crate::read::{Page, ROWS_DEFAULT, ROWS_MAX, data};
 use crate::seams::ApiState;
+use crate::shown::{Story, shown};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
@@ -94,19 +95,23 @@ fn short_status(why: &str) -> String {
 /// `GET /api/v1/incidents`.
 pub(crate) async fn list(State(state): State<ApiState>, uri: Uri) -> Result<Json<Page>, ApiError> {
     let params = Params::read(&uri, &FILTERS)?;
-    let mut filter = filter(&params, state.clock.now())?;
+    let now = state.clock.now();
+    let mut filter = filter(&params, now)?;
     // One more than was asked for tells whether something follows.
     filter.limit += 1;
     let incidents = state.store.incidents(&state.tenant, &filter).await?;
-    let shown = incidents.len().min(filter.limit - 1);
-    let (data, n) = Page::fill(&incidents[..shown], state.config.page_bytes_max)?;
+    let asked = incidents.iter().take(filter.limit - 1).map(|i| shown(i, now));
+    let (data, n) = Page::fill(asked, state.config.page_bytes_max)?;
     let next = (n < incidents.len()).then(|| incidents[n - 1].number.to_string());
     Ok(Json(Page { data, next }))
 }
 
 /// `GET /api/v1/incidents/{id}`.
 pub(crate) async fn one(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    Ok(data(find(&state, &id).await?))
+    let incident = find(&state, &id).await?;
+    let mut value = shown(&incident, state.clock.now());
+    Story::of(&state, &incident).await?.into_json(&mut value);
+    Ok(data(value))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// Rows that one request looks through at most, where the store cannot filter by itself.
-const SCAN_MAX: usize = 5_000;
+pub(crate) const SCAN_MAX: usize = 5_000;
 
 /// Rows of a page.
 pub(crate) const ROWS_MAX: u64 = 500;
@@ -40,10 +40,13 @@ pub(crate) struct Page {
 
 impl Page {
     /// As many of `rows` as fit into `bytes_max`, at least one; how many those are.
-    pub(crate) fn fill<T: Serialize>(rows: &[T], bytes_max: usize) -> Result<(Vec<Box<RawValue>>, usize), ApiError> {
+    pub(crate) fn fill<T: Serialize>(
+        rows: impl IntoIterator<Item = T>,
+        bytes_max: usize,
+    ) -> Result<(Vec<Box<RawValue>>, usize), ApiError> {
         let (mut data, mut bytes) = (Vec::new(), 0);
         for row in rows {
-            let row = serde_json::value::to_raw_value(row).map_err(|error| {
+            let row = serde_json::value::to_raw_value(&row).map_err(|error| {
                 tracing::error!(%error, "failed to write a row of an answer");
                 ApiError::internal()
             })?;
@@ -58,7 +61,7 @@ impl Page {
     }
 
     /// A page of rows that were filtered here, counted from the newest.
-    fn counted<T: Serialize>(rows: &[T], params: &Params, bytes_max: usize) -> Result<Self, ApiError> {
+    pub(crate) fn counted<T: Serialize>(rows: &[T], params: &Params, bytes_max: usize) -> Result<Self, ApiError> {
         let limit = params.number("limit", ROWS_DEFAULT, 1, ROWS_MAX)? as usize;
         let from = params.number("cursor", 0, 0, SCAN_MAX as u64)? as usize;
         let rows = rows.get(from.min(rows.len())..).unwrap_or_default();

@@ -33,7 +33,7 @@ pub struct StreamEvent(Utf8Bytes);
 impl StreamEvent {
     /// Something happened to an incident; `action` is that of its timeline: `created`, `causes_ranked` …
     pub fn incident(action: &str, at: Timestamp, incident: &Incident) -> Self {
-        Self::write("incident", action, at, json!(incident))
+        Self::write("incident", action, at, crate::shown::shown(incident, at))
     }
 
     /// An anomaly began, got worse or ended.

@@ -6,6 +6,7 @@ mod support;
 
 use axum::http::StatusCode;
 use nightshift_api::{Access, listed_routes, openapi_document};
+use nightshift_model::Risk;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use support::Rig;
@@ -133,7 +134,9 @@ fn assert_described(document: &Value, method: &str, route: &str, status: StatusC
 #[tokio::test]
 async fn answers_have_the_shape_that_is_described() {
     let rig = Rig::new().await;
-    rig.trouble().await;
+    let [_, id, _] = rig.trouble().await;
+    let plan = rig.ask(id, Risk::High).await;
+    rig.tell_all(id).await;
     let document = rig.get("/api/openapi.json").await.json();
     for (route, query) in [
         ("/api/v1/health", ""),
@@ -144,6 +147,12 @@ async fn answers_have_the_shape_that_is_described() {
         ("/api/v1/anomalies", "?limit=3"),
         ("/api/v1/events", ""),
         ("/api/v1/topology", ""),
+        ("/api/v1/incidents/{id}/journal", "?limit=500"),
+        ("/api/v1/deliveries", ""),
+        ("/api/v1/playbooks", ""),
+        ("/api/v1/policies", ""),
+        ("/api/v1/guard", ""),
+        ("/api/v1/kill-switch", ""),
     ] {
         let answer = rig.get(&format!("{}{query}", route.replace("{id}", "INC-0002"))).await;
         let body = answer.json();
@@ -152,15 +161,43 @@ async fn answers_have_the_shape_that_is_described() {
             assert!(!rows.is_empty(), "{route} showed nothing to hold against its description");
         }
     }
-    for (route, who) in [
-        ("/api/v1/incidents/{id}/ack", "olga"),
-        ("/api/v1/incidents/{id}/resolve", "olga"),
-        ("/api/v1/incidents/{id}/resolve", "olga"),
-        ("/api/v1/incidents/{id}/ack", "vera"),
-        ("/api/v1/test/inject", "olga"),
+    rig.carry_out(&plan).await;
+    for route in ["/api/v1/actions", "/api/v1/incidents/{id}"] {
+        let answer = rig.get(&route.replace("{id}", "INC-0002")).await;
+        assert_described(&document, "get", route, answer.status, &answer.json());
+        let rows = &answer.json()["data"];
+        assert!(rows.as_array().or(rows["readings"].as_array()).is_some_and(|r| !r.is_empty()), "{route}");
+    }
+    let hash = plan.hash;
+    for (route, who, body, status) in [
+        ("/api/v1/incidents/{id}/ack", "olga", String::new(), 200),
+        ("/api/v1/incidents/{id}/ack", "vera", String::new(), 403),
+        ("/api/v1/incidents/{id}/pause", "olga", String::new(), 200),
+        ("/api/v1/incidents/{id}/resume", "olga", String::new(), 200),
+        ("/api/v1/incidents/{id}/take-over", "olga", String::new(), 200),
+        (
+            "/api/v1/incidents/{id}/override",
+            "anna",
+            format!("{{\"plan\":\"{hash}\",\"to\":\"deny\",\"why\":\"no\"}}"),
+            200,
+        ),
+        ("/api/v1/incidents/{id}/approve", "anna", format!("{{\"plan\":\"{hash}\"}}"), 409),
+        ("/api/v1/incidents/{id}/reject", "anna", format!("{{\"plan\":\"{hash}\"}}"), 409),
+        ("/api/v1/incidents/{id}/feedback", "olga", "{\"verdict\":\"false_positive\"}".to_owned(), 200),
+        ("/api/v1/incidents/{id}/replay", "vera", String::new(), 200),
+        ("/api/v1/incidents/{id}/resolve", "olga", String::new(), 200),
+        ("/api/v1/incidents/{id}/resolve", "olga", String::new(), 409),
+        ("/api/v1/kill-switch", "adam", "{\"on\":true}".to_owned(), 200),
+        ("/api/v1/kill-switch", "anna", "{\"on\":true}".to_owned(), 403),
+        ("/api/v1/test/inject", "olga", String::new(), 200),
     ] {
-        let answer = rig.post(&route.replace("{id}", "INC-0002"), Some(who), "").await;
+        let answer = rig.post(&route.replace("{id}", "INC-0002"), Some(who), &body).await;
+        assert_eq!(answer.status, status, "{route}: {}", answer.text);
         assert_described(&document, "post", route, answer.status, &answer.json());
+    }
+    for route in ["/api/v1/guard", "/api/v1/kill-switch", "/api/v1/incidents/{id}"] {
+        let answer = rig.get(&route.replace("{id}", "INC-0002")).await;
+        assert_described(&document, "get", route, answer.status, &answer.json());
     }
     rig.reporters[0].unhealthy("gone");
     let ill = rig.get("/api/v1/health").await;

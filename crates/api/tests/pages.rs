@@ -1,12 +1,17 @@
 //! The pages: what they show, and what they must never let through.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use axum::http::StatusCode;
 use base64::Engine as _;
 use nightshift_api::ApiConfig;
 use nightshift_model::journal::EventKind;
-use nightshift_model::{BlastRadius, Contribution, EntityId, EntityMeta, Evidence, FaultClass, Hypothesis, Severity};
+use nightshift_model::{
+    ActionOutcome, BlastRadius, Contribution, Decision, EntityId, EntityMeta, Evidence, FaultClass, Feedback,
+    Hypothesis, IncidentId, KillSwitch, Operation, Risk, Severity,
+};
 use sha2::{Digest as _, Sha256};
 use support::{NOW, Rig, anomaly};
 
@@ -88,11 +93,54 @@ async fn an_incident_shows_its_causes_with_what_speaks_for_them() {
         assert!(page.text.contains(text), "{text}\n{}", page.text);
     }
     let over = rig.page("/incidents/INC-0001").await.text;
-    assert!(over.contains("by system") && !over.contains("<form"), "what is over is not acted on");
+    assert!(over.contains("by system") && over.matches("<form").count() == 1, "what is over is not acted on");
+    assert!(over.contains("action=\"/incidents/INC-0001/feedback\""), "it is learned from");
     assert!(rig.page("/incidents/INC-0003").await.text.contains("pages nobody"));
     let none = rig.page("/incidents/INC-0042").await;
     assert_eq!(none.status, StatusCode::NOT_FOUND);
     assert!(none.text.contains("there is no incident INC-0042") && none.text.contains("<html"));
+}
+
+/// A plan, a verdict, actions and what stands behind them, of nothing but this text.
+async fn evil_plan(rig: &Rig, id: IncidentId, evil: &str) {
+    let mut plan = support::plan(id, Risk::High);
+    for text in [&mut plan.title, &mut plan.playbook, &mut plan.owner] {
+        *text = evil.into();
+    }
+    plan.escalation_path = vec![evil.into()];
+    plan.steps[0].name = evil.into();
+    plan.steps[0].estimated_impact = evil.into();
+    plan.steps[0].actuator = evil.into();
+    plan.steps[0].params = [(evil.to_owned(), serde_json::json!(evil))].into();
+    plan.verification.kpi.signal = evil.into();
+    let prediction = plan.prediction.as_mut().unwrap();
+    (prediction.harms, prediction.basis) = (vec![evil.into()], evil.into());
+    let plan = plan.sealed();
+    let mut verdict = support::verdict(&plan, Decision::Ask);
+    for reason in &mut verdict.reasons {
+        (reason.rule, reason.why) = (evil.into(), evil.into());
+    }
+    let mut events = vec![
+        EventKind::PlanProposed {
+            plan: Box::new(plan.clone()),
+            alternatives: vec![evil.into()],
+            findings: vec![evil.into()],
+        },
+        EventKind::Judged { verdict: Box::new(verdict) },
+        EventKind::ApprovalRequested { plan: plan.hash, expires_at: NOW, why: evil.into() },
+        EventKind::TakenOver { note: evil.into() },
+        EventKind::Escalated { why: evil.into(), to: vec![evil.into()] },
+        EventKind::FeedbackGiven { feedback: Feedback::FalsePositive { note: evil.into() } },
+        EventKind::PostmortemWritten { sha256: evil.into(), through_seq: 1 },
+    ];
+    events.extend(support::done(&plan, Operation::Apply, ActionOutcome::Unknown, evil));
+    rig.journal(id, NOW, events).await;
+    let switch = KillSwitch { on: true, by: evil.into(), why: evil.into(), at: NOW };
+    *rig.desk.kill_switch.lock().unwrap() = Some(switch);
+    *rig.desk.postmortem.lock().unwrap() = Some(format!("# {evil}\n\n{evil}\n\n| {evil} |\n| --- |\n| {evil} |\n"));
+    rig.tell_all(id).await;
+    rig.desk.deliveries.lock().unwrap()[0].error = evil.into();
+    rig.desk.report.lock().unwrap().breakers[0].target = evil.into();
 }
 
 /// Markup in every text that comes from outside.
@@ -144,11 +192,14 @@ async fn nothing_from_outside_becomes_markup() {
         ],
     )
     .await;
+    evil_plan(&rig, id, EVIL).await;
     rig.reporters[0].degraded(EVIL);
     let query = "%3Cscript%3Ealert(1)%3C/script%3E%22%3E";
     for path in [
         "/",
+        "/guard",
         "/incidents/INC-0001",
+        "/incidents/INC-0001/postmortem",
         &format!("/?text={query}"),
         &format!("/?entity={query}"),
         &format!("/?status={query}"),
@@ -165,6 +216,91 @@ async fn nothing_from_outside_becomes_markup() {
         assert!(!page.contains("670592745"), "a template ran what it was given: {path}");
     }
     assert!(rig.page("/incidents/INC-0001").await.text.contains("&lt;script&gt;alert(1)"), "it is shown as text");
+}
+
+#[tokio::test]
+async fn a_plan_is_shown_with_what_it_would_do_and_who_must_agree() {
+    let rig = Rig::new().await;
+    let [_, id, _] = rig.trouble().await;
+    let bare = rig.page("/incidents/INC-0002").await.text;
+    assert!(!bare.contains("May this plan run?") && !bare.contains("id=\"plan\""), "{bare}");
+    let plan = rig.ask(id, Risk::High).await;
+    let page = rig.page("/incidents/INC-0002").await.text;
+    for text in [
+        "May this plan run?",
+        "action=\"/incidents/INC-0002/approve\"",
+        "formaction=\"/incidents/INC-0002/reject\"",
+        &format!("name=\"plan\" value=\"{}\"", plan.hash),
+        &format!("nightshift approve INC-0002 --plan {}", plan.hash.short()),
+        "<b>4 min 12 s</b> left",
+        "Roll checkout back to 2.8.0",
+        "<code>version 2.8.1 → 2.8.0</code>",
+        "first 25 %, watched for 15 s",
+        "rolling restart, 40 s",
+        "http.server.duration.p99 of checkout at or below 0.26: 3 readings in a row within 5 min",
+        "It comes back in <b>93 %</b> of the trials, after about <b>38 s</b>",
+        "restart-checkout: 0.21 of expected benefit",
+        "payments-oncall, then payments-lead",
+        "<span class=\"decision ask\">ask</span>",
+        "its risk is high",
+        "0.87 is above 0.75",
+        "formaction=\"/incidents/INC-0002/pause\"",
+        "formaction=\"/incidents/INC-0002/take-over\"",
+        "action=\"/incidents/INC-0002/override\"",
+        "fix planner",
+        "12 ms",
+    ] {
+        assert!(page.contains(text), "{text}\n{page}");
+    }
+    assert!(rig.page("/").await.text.contains("4 min 12 s left"), "the list says that it waits");
+    rig.carry_out(&plan).await;
+    let page = rig.page("/incidents/INC-0002").await.text;
+    for text in ["Approved by <b>anna</b>", "2 of 6 pods on 2.8.0", "<b>apply</b>", "<b>0.19</b>", "verified just now"]
+    {
+        assert!(page.contains(text), "{text}\n{page}");
+    }
+    assert!(!page.contains("May this plan run?") && !page.contains("/override\""), "what ran is not asked about");
+    rig.journal(
+        id,
+        NOW,
+        vec![
+            EventKind::AutomationPaused { why: String::new() },
+            EventKind::Escalated { why: "it came back".into(), to: vec!["payments-oncall".into()] },
+        ],
+    )
+    .await;
+    let page = rig.page("/incidents/INC-0002").await.text;
+    assert!(page.contains("automation paused") && page.contains("/resume\"") && !page.contains("/pause\""), "{page}");
+    assert!(page.contains("Escalated to payments-oncall.</b> it came back"), "{page}");
+}
+
+#[tokio::test]
+async fn the_page_of_the_guard_says_what_holds_back() {
+    let rig = Rig::new().await;
+    let calm = rig.page("/guard").await.text;
+    for text in
+        ["Kill switch: <span class=\"decision execute\">off</span>", "all closed", "Stop all execution", "Nothing yet."]
+    {
+        assert!(calm.contains(text), "{text}\n{calm}");
+    }
+    assert!(!calm.contains(">dry-run</a>"));
+    let [_, id, _] = rig.trouble().await;
+    rig.tell_all(id).await;
+    let page = rig.page("/guard").await.text;
+    for text in [
+        "a trial in 3 min 32 s",
+        "95 s more",
+        "release weekend",
+        "7.0 %",
+        "not known yet",
+        "bad-deploy-rollback",
+        "nightshift.freeze",
+        "it answered 503",
+        "5 tries",
+        ">dry-run</a>",
+    ] {
+        assert!(page.contains(text), "{text}\n{page}");
+    }
 }
 
 #[tokio::test]

@@ -1,23 +1,28 @@
 //! The pages: incidents and one incident, plain HTML that works without a script, without a network but this server,
 //! in light and dark, at 3 a.m.
 //!
-//! Every value goes through the templates' escaping; nothing is marked as safe. Style and script stand in the page and
+//! Every value goes through the templates' escaping; nothing is marked as safe but our own style and script, and the
+//! HTML that [`crate::markdown`] made of a postmortem. Style and script stand in the page and
 //! are allowed by their hash, so that nothing else can run.
 
+mod plan;
 mod view;
 
 use crate::ApiError;
-use crate::act::{Act, carry_out};
+use crate::act::{Turn, turn_kill_switch};
 use crate::auth::{COOKIE, identify, permit};
 use crate::incidents::{FILTERS, filter, find};
 use crate::params::Params;
 use crate::seams::ApiState;
+use crate::shown::Story;
+use crate::verbs::{Verb, Words, carry_out};
 use axum::Form;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{MethodRouter, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::value::{Serde, Value};
@@ -32,6 +37,9 @@ const SCRIPT: &str = include_str!("templates/refresh.js");
 
 /// Incidents on a page.
 const ROWS: u64 = 50;
+
+/// Deliveries on the page of the guard.
+const DELIVERIES: usize = 20;
 
 /// Templates, and the policy that allows what stands in them.
 pub(crate) struct Pages {
@@ -50,6 +58,11 @@ impl Pages {
             ("base", include_str!("templates/base.html")),
             ("incidents", include_str!("templates/incidents.html")),
             ("incident", include_str!("templates/incident.html")),
+            ("plan", include_str!("templates/plan.html")),
+            ("ask", include_str!("templates/ask.html")),
+            ("forms", include_str!("templates/forms.html")),
+            ("guard", include_str!("templates/guard.html")),
+            ("postmortem", include_str!("templates/postmortem.html")),
             ("error", include_str!("templates/error.html")),
         ] {
             templates.add_template(name, source).expect("templates are part of the program and compile in its tests");
@@ -86,6 +99,8 @@ fn render(state: &ApiState, template: &str, status: StatusCode, mut context: ser
     context["style"] = json!(STYLE);
     context["script"] = json!(SCRIPT);
     context["health"] = view::health(&state.health);
+    context["kill"] = plan::kill_switch(state, state.clock.now());
+    context["dry_run"] = json!(state.automation.guard.view(state.clock.now()).dry_run);
     context["version"] = json!(state.status.status().version);
     state.shared().pages.render(template, status, &context)
 }
@@ -133,57 +148,84 @@ pub(crate) async fn list(State(state): State<ApiState>, uri: Uri) -> Result<Resp
 /// `GET /incidents/{id}`.
 pub(crate) async fn one(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Response, ApiError> {
     let incident = find(&state, &id).await?;
+    let story = Story::of(&state, &incident).await?;
     let context = json!({
         "page": format!("{} {}", incident.short_id(), incident.title),
-        "i": view::incident(&incident, state.clock.now()),
+        "i": view::incident(&incident, &story, state.clock.now()),
+        "faults": view::faults(),
     });
     Ok(render(&state, "incident", StatusCode::OK, context))
 }
 
-/// What the forms send.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct ActForm {
-    token: String,
-    note: String,
+/// `GET /incidents/{id}/postmortem`.
+pub(crate) async fn postmortem(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let incident = find(&state, &id).await?;
+    let made = crate::story::postmortem_of(&state, &incident).await?;
+    let context = json!({
+        "page": format!("Postmortem of {}", incident.short_id()),
+        "id": incident.short_id(),
+        "html": crate::markdown::to_html(&made.markdown),
+    });
+    Ok(render(&state, "postmortem", StatusCode::OK, context))
 }
 
-/// `POST /incidents/{id}/ack`.
-pub(crate) async fn acknowledge(
+/// `GET /guard`: the kill switch, what the guard holds, playbooks and policies.
+pub(crate) async fn guard(State(state): State<ApiState>) -> Response {
+    let now = state.clock.now();
+    let told = state.automation.deliveries.deliveries(DELIVERIES).await;
+    let context = json!({
+        "page": "Automation",
+        "g": plan::guard(&state.automation.guard.view(now), now),
+        "c": plan::catalogue(&state),
+        "deliveries": told.as_deref().map(|rows| plan::deliveries(rows, now)).unwrap_or_default(),
+        "deliveries_error": told.as_ref().err(),
+    });
+    render(&state, "guard", StatusCode::OK, context)
+}
+
+/// What a form sends, the token among it.
+type Fields = Vec<(String, String)>;
+
+fn token(fields: &Fields) -> &str {
+    fields.iter().find(|(name, _)| name == "token").map_or("", |(_, value)| value)
+}
+
+/// `POST` of one verb by a form, `/incidents/{id}/…`.
+pub(crate) fn on_incident(verb: Verb) -> MethodRouter<ApiState> {
+    post(
+        move |State(state): State<ApiState>, Path(id): Path<String>, form: Result<Form<Fields>, FormRejection>| async move {
+            let Form(fields) = form.map_err(|_| bad_form())?;
+            let caller = caller(&state, token(&fields), verb.role()).await?;
+            let words = Words::from_form(verb, fields);
+            let incident = carry_out(&state, verb, &id, &caller, &words).await?;
+            // Back to the page by a GET, so that reloading it does nothing again.
+            Ok::<_, ApiError>(Redirect::to(&format!("/incidents/{}", incident.short_id())).into_response())
+        },
+    )
+}
+
+/// `POST /kill-switch` by a form.
+pub(crate) async fn kill_switch(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
-    form: Result<Form<ActForm>, FormRejection>,
+    form: Result<Form<Fields>, FormRejection>,
 ) -> Result<Response, ApiError> {
-    act(&state, Act::Acknowledge, &id, form).await
-}
-
-/// `POST /incidents/{id}/resolve`.
-pub(crate) async fn resolve(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-    form: Result<Form<ActForm>, FormRejection>,
-) -> Result<Response, ApiError> {
-    act(&state, Act::Resolve, &id, form).await
-}
-
-async fn act(
-    state: &ApiState,
-    act: Act,
-    id: &str,
-    form: Result<Form<ActForm>, FormRejection>,
-) -> Result<Response, ApiError> {
-    let Form(form) = form.map_err(|_| bad_form())?;
-    let caller = caller(state, &form.token).await?;
-    let incident = carry_out(state, act, id, &caller, form.note.trim()).await?;
-    // Back to the page by a GET, so that reloading it does nothing again.
-    Ok(Redirect::to(&format!("/incidents/{}", incident.short_id())).into_response())
+    let Form(fields) = form.map_err(|_| bad_form())?;
+    let caller = caller(&state, token(&fields), Role::Admin).await?;
+    let get = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    let on = match get("on") {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => None,
+    };
+    turn_kill_switch(&state, &caller, Turn { on, why: get("why").unwrap_or_default().to_owned() }).await?;
+    Ok(Redirect::to("/guard").into_response())
 }
 
 fn bad_form() -> ApiError {
     ApiError::bad_request("the form cannot be read", "send token and note as application/x-www-form-urlencoded")
 }
 
-async fn caller(state: &ApiState, token: &str) -> Result<crate::auth::Caller, ApiError> {
+async fn caller(state: &ApiState, token: &str, needed: Role) -> Result<crate::auth::Caller, ApiError> {
     let token = token.trim();
     if token.is_empty() {
         return Err(ApiError::new(
@@ -194,7 +236,7 @@ async fn caller(state: &ApiState, token: &str) -> Result<crate::auth::Caller, Ap
         ));
     }
     let caller = identify(state, token).await?;
-    permit(&caller, Role::Operator)?;
+    permit(&caller, needed)?;
     Ok(caller)
 }
 
@@ -215,8 +257,8 @@ pub(crate) async fn sign_in(
     let token = form.token.trim();
     identify(&state, token).await?;
     // Only a path of ours: anything else would make this a way to send people elsewhere.
-    let ours =
-        form.to.starts_with("/incidents/") && form.to.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
+    let ours = (form.to == "/guard" || form.to.starts_with("/incidents/"))
+        && form.to.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
     let to = if ours { form.to.as_str() } else { "/" };
     let mut response = Redirect::to(to).into_response();
     let cookie = format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200");
@@ -228,6 +270,7 @@ pub(crate) async fn sign_in(
 /// Turns problems into pages for those who read pages: browsers, outside of `/api`.
 pub(crate) async fn errors_as_pages(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
+    let reads = request.method().is_safe();
     let accepts = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok());
     let is_page = !path.starts_with("/api/") && accepts.is_some_and(|a| a.contains("text/html"));
     let response = next.run(request).await;
@@ -235,7 +278,7 @@ pub(crate) async fn errors_as_pages(State(state): State<ApiState>, request: Requ
         return response;
     };
     let incident = path.strip_prefix("/incidents/").and_then(|p| p.split('/').next());
-    let sign_in = error.status == StatusCode::UNAUTHORIZED && !path.ends_with("/ack") && !path.ends_with("/resolve");
+    let sign_in = error.status == StatusCode::UNAUTHORIZED && reads;
     let context = json!({
         "page": error.status.canonical_reason().unwrap_or("Error"),
         "status": error.status.as_u16(),
@@ -244,6 +287,7 @@ pub(crate) async fn errors_as_pages(State(state): State<ApiState>, request: Requ
         "sign_in": sign_in,
         "to": path,
         "back": incident.filter(|_| !sign_in).map(|id| format!("/incidents/{}", crate::params::encode(id))),
+        "to_guard": path == "/kill-switch",
     });
     let mut page = render(&state, "error", error.status, context);
     if let Some(value) = response.headers().get(header::RETRY_AFTER) {

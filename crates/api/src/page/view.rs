@@ -1,9 +1,14 @@
 //! What the templates are given: texts and coordinates, ready to be placed.
 
+use super::plan;
 use crate::seams::ApiState;
+use crate::shown::Story;
 use nightshift_health::{Health, HealthBoard};
-use nightshift_model::{Anomaly, EntityId, Hypothesis, Incident, IncidentStatus, Phase, Severity, Timestamp};
+use nightshift_model::{
+    Anomaly, EntityId, FaultClass, Hypothesis, Incident, IncidentStatus, Phase, Severity, Timestamp,
+};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Symptoms, summands and lines of history that a page shows; the API has all.
@@ -16,6 +21,12 @@ const WIDTH: f64 = 200.0;
 
 pub(crate) fn open_statuses() -> Vec<IncidentStatus> {
     IncidentStatus::ALL.into_iter().filter(|s| s.is_open()).collect()
+}
+
+/// What a person may say was the cause.
+pub(crate) fn faults() -> Value {
+    let known = FaultClass::ALL.iter().filter(|f| **f != FaultClass::Unknown);
+    known.map(|f| json!([f.slug(), f.title()])).collect()
 }
 
 /// What the filters can be set to.
@@ -76,13 +87,13 @@ pub(crate) fn watched(state: &ApiState) -> Value {
     })
 }
 
-fn time(at: Timestamp, now: Timestamp) -> Value {
+pub(crate) fn time(at: Timestamp, now: Timestamp) -> Value {
     let whole = Timestamp::from_secs(at.0.div_euclid(1_000_000_000)).to_rfc3339();
     json!({ "iso": at, "ago": ago(at, now), "clock": clock(&whole), "date": whole.get(..10).unwrap_or_default() })
 }
 
 /// `03:12:45` of an RFC 3339 time.
-fn clock(rfc3339: &str) -> String {
+pub(crate) fn clock(rfc3339: &str) -> String {
     rfc3339.get(11..19).unwrap_or(rfc3339).to_owned()
 }
 
@@ -101,7 +112,7 @@ fn cause(h: &Hypothesis) -> Value {
 }
 
 /// A share as the width of a bar.
-fn bar(share: f64) -> f64 {
+pub(crate) fn bar(share: f64) -> f64 {
     rounded(if share.is_finite() { share.clamp(0.0, 1.0) * 100.0 } else { 0.0 })
 }
 
@@ -119,11 +130,12 @@ pub(crate) fn row(i: &Incident, now: Timestamp) -> Value {
         "affected": i.blast_radius.affected.len(),
         "synthetic": i.synthetic,
         "acknowledged_by": i.acknowledged_by,
+        "marks": plan::marks(i, now),
     })
 }
 
 /// An incident on its own page.
-pub(crate) fn incident(i: &Incident, now: Timestamp) -> Value {
+pub(crate) fn incident(i: &Incident, story: &Story, now: Timestamp) -> Value {
     let end = i.anomalies.iter().map(|a| a.last_seen).chain(i.resolved_at).max().unwrap_or(i.updated_at).max(i.onset);
     let mut symptoms: Vec<_> = i.anomalies.iter().collect();
     symptoms.sort_by_key(|a| (a.onset, a.id));
@@ -139,11 +151,14 @@ pub(crate) fn incident(i: &Incident, now: Timestamp) -> Value {
         })
         .collect();
     let mut value = row(i, now);
+    let named: BTreeSet<_> = i.anomalies.iter().map(|a| &a.entity.id).chain(&i.blast_radius.affected).collect();
     let more = json!({
+        "auto": plan::automation(i, story, now),
+        "entities": named.into_iter().take(ENTITIES_MAX).collect::<Vec<_>>(),
         "full_id": i.id,
         "score": format!("{:.2}", i.score),
         "detected": time(i.detected_at, now),
-        "detected_after": duration(i.detected_at.since(i.onset)),
+        "detected_after": duration(i.detection_latency()),
         "updated": time(i.updated_at, now),
         "resolved": i.resolved_at.map(|at| time(at, now)),
         "resolved_by": i.resolved_by,
@@ -258,17 +273,17 @@ fn band(a: &Anomaly) -> Option<Value> {
     }))
 }
 
-fn rounded(x: f64) -> f64 {
+pub(crate) fn rounded(x: f64) -> f64 {
     (x * 10.0).round() / 10.0
 }
 
 /// `rca_complete` as `rca complete`.
-fn words(slug: &str) -> String {
+pub(crate) fn words(slug: &str) -> String {
     slug.replace('_', " ")
 }
 
 /// A number with at most four significant digits.
-fn figure(x: f64) -> String {
+pub(crate) fn figure(x: f64) -> String {
     let size = x.abs();
     let (scaled, unit) = match size {
         _ if !x.is_finite() => return "not a number".into(),
@@ -288,7 +303,7 @@ fn figure(x: f64) -> String {
 }
 
 /// A count with thin gaps: `1 234 567`.
-fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
@@ -309,7 +324,7 @@ fn duration(d: Duration) -> String {
     }
 }
 
-fn ago(at: Timestamp, now: Timestamp) -> String {
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
     let passed = now.since(at);
     if passed < Duration::from_secs(3) { "just now".into() } else { format!("{} ago", duration(passed)) }
 }

@@ -8,21 +8,25 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::routing::post;
 use http_body_util::BodyExt as _;
 use nightshift_api::{
-    ApiConfig, ApiParts, ApiState, AuthConfig, CollectorRow, CollectorsView, CommandError, Exposure, IncidentCommands,
-    InjectError, Injector, StatusProvider, StatusReport, StreamEvent, TopologyView,
+    ApiConfig, ApiParts, ApiState, AuthConfig, Automation, BreakerRow, BudgetRow, Catalogue, CollectorRow,
+    CollectorsView, CommandError, CooldownRow, DeliveriesView, DeliveryRow, Exposure, FreezeRow, GuardReport,
+    GuardView, IncidentCommands, InjectError, Injector, KillSwitchControl, LiveReadings, PlaybookRow, PolicyRow,
+    Postmortem, Postmortems, ReplayError, ReplayView, StatusProvider, StatusReport, StreamEvent, TopologyView,
 };
 use nightshift_health::{Health, HealthBoard, Reporter, SelfMetrics};
 use nightshift_model::journal::{EventKind, JournalDraft};
 use nightshift_model::{
-    Anomaly, AnomalyKind, BlastRadius, Change, ChangeType, Clock, Contribution, Direction, EntityId, EntityMeta,
-    EnvelopeId, Evidence, Explanation, FaultClass, Hypothesis, Incident, IncidentId, IncidentStatus, ManualClock,
-    OccurrenceId, Phase, Severity, Timestamp,
+    Action, ActionOutcome, ActionType, Anomaly, AnomalyKind, ApprovalState, BlastRadius, Canary, Change, ChangeType,
+    Clock, Compare, Contribution, Covered, Decision, Direction, EntityId, EntityMeta, EnvelopeId, Evidence,
+    Explanation, FaultClass, Hypothesis, Image, Incident, IncidentId, IncidentStatus, KillSwitch, Kpi, KpiReading,
+    ManualClock, OccurrenceId, Operation, PersonAction, PersonVerb, Phase, Plan, PlanStep, Prediction, Priority,
+    Reason, Risk, Rollback, Severity, Timestamp, Verdict, Verification,
 };
 use nightshift_store::tokens::hash;
-use nightshift_store::{Commit, MemoryStore, Store, TokenRow};
+use nightshift_store::{Commit, MemoryStore, Role, Store, TokenRow};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tower::ServiceExt as _;
@@ -38,6 +42,7 @@ pub(crate) struct Rig {
     pub(crate) events: broadcast::Sender<StreamEvent>,
     pub(crate) board: HealthBoard,
     pub(crate) reporters: Vec<Reporter>,
+    pub(crate) desk: Arc<Desk>,
 }
 
 pub(crate) struct Answer {
@@ -102,6 +107,7 @@ impl Rig {
         metrics.register(&mut registry);
         metrics.samples_scored.inc_by(12_000);
         let (events, _) = broadcast::channel(events);
+        let desk = Arc::new(Desk::default());
         let state = ApiState::new(ApiParts {
             tenant: TENANT.into(),
             config,
@@ -110,6 +116,15 @@ impl Rig {
             health: board.clone(),
             registry: Arc::new(registry),
             commands: Arc::new(Commands(store.clone(), clock.clone())),
+            automation: Automation {
+                kill_switch: desk.clone(),
+                guard: desk.clone(),
+                postmortems: desk.clone(),
+                replay: desk.clone(),
+                deliveries: desk.clone(),
+                catalogue: desk.clone(),
+                readings: desk.clone(),
+            },
             injector: Arc::new(Injection),
             status: Arc::new(Fixed),
             topology: Arc::new(Fixed),
@@ -117,7 +132,7 @@ impl Rig {
             events: events.clone(),
             clock: clock.clone(),
         });
-        Self { state, store, clock, events, board, reporters }
+        Self { state, store, clock, events, board, reporters, desk }
     }
 
     pub(crate) fn router(&self, exposure: Exposure) -> Router {
@@ -165,6 +180,94 @@ impl Rig {
         let commit = Commit { anomalies: vec![first.clone()], ..Default::default() };
         self.store.commit(TENANT, commit).await.unwrap();
         id
+    }
+
+    /// The incident gets a plan of this risk, and a person is asked about it.
+    pub(crate) async fn ask(&self, incident: IncidentId, risk: Risk) -> Plan {
+        let plan = plan(incident, risk);
+        let events = vec![
+            EventKind::PlanProposed {
+                plan: Box::new(plan.clone()),
+                alternatives: vec!["restart-checkout: 0.21 of expected benefit".into()],
+                findings: vec![],
+            },
+            EventKind::Judged { verdict: Box::new(verdict(&plan, Decision::Ask)) },
+            EventKind::StatusChanged { to: IncidentStatus::AwaitingApproval, why: "its risk asks".into() },
+            EventKind::ApprovalRequested {
+                plan: plan.hash,
+                expires_at: NOW + Duration::from_secs(252),
+                why: "its risk asks".into(),
+            },
+            EventKind::NodeDone {
+                node: "fix_planner".into(),
+                began_at: NOW - Duration::from_millis(12),
+                ended_at: NOW,
+                attempt: 1,
+                note: "one plan of two".into(),
+                seen: Default::default(),
+            },
+        ];
+        self.journal(incident, NOW, events).await;
+        plan
+    }
+
+    /// Whatever stands behind the other seams has something to say.
+    pub(crate) async fn tell_all(&self, incident: IncidentId) {
+        *self.desk.report.lock().unwrap() = GuardReport {
+            dry_run: true,
+            breakers: vec![BreakerRow {
+                target: "prod/service/shop/checkout".into(),
+                state: "open".into(),
+                failures: 3,
+                open_until: Some(NOW + Duration::from_secs(212)),
+            }],
+            cooldowns: vec![CooldownRow {
+                target: "prod/service/shop/gateway".into(),
+                until: NOW + Duration::from_secs(95),
+            }],
+            budgets: vec![
+                BudgetRow { entity: "prod/service/shop/checkout".into(), slo: "availability".into(), left: Some(0.07) },
+                BudgetRow { entity: "prod/service/shop/gateway".into(), slo: "availability".into(), left: Some(0.83) },
+                BudgetRow { entity: "prod/service/shop/mail".into(), slo: "availability".into(), left: None },
+            ],
+            freezes: vec![FreezeRow { name: "release weekend".into(), until: Some(NOW + Duration::from_secs(7_300)) }],
+        };
+        let delivery = |status: &str, error: &str| DeliveryRow {
+            id: format!("d-{status}"),
+            notifier: "pager".into(),
+            to: "https://pager.example/hook".into(),
+            subject: "INC-0002: may this plan run?".into(),
+            letter: "plan".into(),
+            incident: Some(incident),
+            status: status.into(),
+            attempts: if error.is_empty() { 1 } else { 5 },
+            created_at: NOW - Duration::from_secs(61),
+            tried_at: Some(NOW - Duration::from_secs(60)),
+            next_at: None,
+            answered: Some(if error.is_empty() { 200 } else { 503 }),
+            error: error.into(),
+        };
+        *self.desk.deliveries.lock().unwrap() = vec![delivery("SENT", ""), delivery("FAILED", "it answered 503")];
+    }
+
+    /// The plan is carried out and verified.
+    pub(crate) async fn carry_out(&self, plan: &Plan) {
+        let approved = EventKind::Approved { plan: plan.hash, note: String::new() };
+        let draft = JournalDraft { incident: plan.incident, at: NOW, actor: "anna".into(), event: approved };
+        self.store.commit(TENANT, Commit { journal: vec![draft], ..Default::default() }).await.unwrap();
+        let mut events = vec![EventKind::StatusChanged { to: IncidentStatus::Remediating, why: "it may run".into() }];
+        for (operation, detail) in [
+            (Operation::Prepare, "version 2.8.1, 6 of 6 pods"),
+            (Operation::DryRun, "the server would take it"),
+            (Operation::Canary, "2 of 6 pods on 2.8.0"),
+            (Operation::Apply, "6 of 6 pods on 2.8.0"),
+        ] {
+            events.extend(done(plan, operation, ActionOutcome::Done, detail));
+        }
+        let reading = |secs, value| KpiReading { at: NOW + Duration::from_secs(secs), value, good: value <= 0.26 };
+        let readings = vec![reading(5, 0.41), reading(10, 0.22), reading(15, 0.2), reading(20, 0.19)];
+        events.push(EventKind::Verified { plan: Some(plan.hash), readings, executed: true });
+        self.journal(plan.incident, NOW + Duration::from_secs(20), events).await;
     }
 
     /// The estate in trouble: a bad deployment of checkout, with what followed; an older one that is over; and one
@@ -384,12 +487,226 @@ impl Commands {
 
 #[async_trait]
 impl IncidentCommands for Commands {
-    async fn acknowledge(&self, id: IncidentId, actor: &str, note: &str) -> Result<Incident, CommandError> {
-        self.write(id, actor, EventKind::Acknowledged { note: note.into() }).await
+    async fn act(&self, action: PersonAction, role: Role) -> Result<Incident, CommandError> {
+        let PersonAction { incident, actor, verb } = action;
+        let known = self.0.incident(TENANT, incident).await.unwrap().ok_or(CommandError::NotFound)?;
+        let asked = matches!(known.approval, Some(ApprovalState::Asked { .. }));
+        if matches!(verb, PersonVerb::Approve { .. } | PersonVerb::Reject { .. }) && !asked {
+            return Err(CommandError::Conflict(format!("nobody is asked about {}", known.short_id())));
+        }
+        // The service has the last word on roles; the API asks for no less.
+        let least = match verb {
+            PersonVerb::Approve { .. } | PersonVerb::Reject { .. } | PersonVerb::Override { .. } => Role::Approver,
+            _ => Role::Operator,
+        };
+        if !role.permits(least) {
+            return Err(CommandError::Forbidden(format!("this needs {least}")));
+        }
+        let event = match verb {
+            PersonVerb::Acknowledge { note } => EventKind::Acknowledged { note },
+            PersonVerb::Resolve { why } => EventKind::Resolved { why },
+            PersonVerb::Approve { plan, note } => EventKind::Approved { plan, note },
+            PersonVerb::Reject { plan, why } => EventKind::Rejected { plan, why, timed_out: false },
+            PersonVerb::Override { plan, to, why } => EventKind::Overridden { plan, to, why, rules: vec![] },
+            PersonVerb::Pause { why } => EventKind::AutomationPaused { why },
+            PersonVerb::Resume { why } => EventKind::AutomationResumed { why },
+            PersonVerb::TakeOver { note } => EventKind::TakenOver { note },
+            PersonVerb::Feedback(feedback) => {
+                let draft =
+                    JournalDraft { incident, at: self.1.now(), actor, event: EventKind::FeedbackGiven { feedback } };
+                self.0.commit(TENANT, Commit { journal: vec![draft], ..Default::default() }).await.unwrap();
+                return Ok(self.0.incident(TENANT, incident).await.unwrap().unwrap());
+            }
+        };
+        self.write(incident, &actor, event).await
     }
-    async fn resolve(&self, id: IncidentId, actor: &str, note: &str) -> Result<Incident, CommandError> {
-        self.write(id, actor, EventKind::Resolved { why: note.into() }).await
+}
+
+/// What stands behind plans, guard and telling, as simple as can be.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) kill_switch: Mutex<Option<KillSwitch>>,
+    pub(crate) report: Mutex<GuardReport>,
+    pub(crate) postmortem: Mutex<Option<String>>,
+    pub(crate) deliveries: Mutex<Vec<DeliveryRow>>,
+    pub(crate) readings: Mutex<Vec<KpiReading>>,
+}
+
+#[async_trait]
+impl KillSwitchControl for Desk {
+    fn state(&self) -> Option<KillSwitch> {
+        self.kill_switch.lock().unwrap().clone()
     }
+    async fn turn(&self, to: KillSwitch) -> Result<(), CommandError> {
+        if to.why == "full disk" {
+            return Err(CommandError::Unavailable("write the kill switch: the disk is full".into()));
+        }
+        *self.kill_switch.lock().unwrap() = Some(to);
+        Ok(())
+    }
+}
+
+impl GuardView for Desk {
+    fn view(&self, _now: Timestamp) -> GuardReport {
+        self.report.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Postmortems for Desk {
+    async fn postmortem(&self, incident: &Incident) -> Result<Option<Postmortem>, String> {
+        let text = self.postmortem.lock().unwrap().clone();
+        if text.as_deref() == Some("broken") {
+            return Err("the journal cannot be read".into());
+        }
+        Ok(text.map(|markdown| Postmortem { markdown, facts: json!({ "incident": incident.short_id() }) }))
+    }
+}
+
+#[async_trait]
+impl ReplayView for Desk {
+    async fn replay(&self, incident: &Incident, policy: Option<&str>) -> Result<Value, ReplayError> {
+        match policy {
+            Some("nonsense") => Err(ReplayError::BadPolicy("line 1: expected `package`".into())),
+            _ if incident.number == 3 => Err(ReplayError::Impossible("it is of a test injection".into())),
+            _ => Ok(json!({ "incident": incident.short_id(), "same": policy.is_none(), "decisions": [] })),
+        }
+    }
+}
+
+#[async_trait]
+impl DeliveriesView for Desk {
+    async fn deliveries(&self, max: usize) -> Result<Vec<DeliveryRow>, String> {
+        Ok(self.deliveries.lock().unwrap().iter().take(max).cloned().collect())
+    }
+}
+
+impl Catalogue for Desk {
+    fn playbooks(&self) -> Vec<PlaybookRow> {
+        vec![PlaybookRow {
+            name: "bad-deploy-rollback".into(),
+            title: "Back to the version before".into(),
+            faults: vec!["deployment_failure".into()],
+            actions: vec!["rollback_deploy".into()],
+            risk: "medium".into(),
+            priority: "IMMEDIATE".into(),
+            owner: "payments".into(),
+            digest: "0123456789ab".into(),
+            source: "playbooks/bad-deploy-rollback.yaml".into(),
+            shipped: true,
+        }]
+    }
+    fn policies(&self) -> Vec<PolicyRow> {
+        vec![PolicyRow { name: "nightshift.freeze".into(), rules: vec!["deny".into()], shipped: true }]
+    }
+}
+
+impl LiveReadings for Desk {
+    fn readings(&self, _incident: IncidentId) -> Vec<KpiReading> {
+        self.readings.lock().unwrap().clone()
+    }
+}
+
+/// A plan that rolls checkout back, of this risk.
+pub(crate) fn plan(incident: IncidentId, risk: Risk) -> Plan {
+    let target = entity("checkout", "service");
+    let image = |name: &str, value: Value| Image::from([(name.to_owned(), value)]);
+    Plan {
+        hash: Default::default(),
+        parent: None,
+        incident,
+        tenant: TENANT.into(),
+        rca_revision: 2,
+        playbook: "bad-deploy-rollback".into(),
+        playbook_digest: "0123456789ab".into(),
+        title: "Roll checkout back to 2.8.0".into(),
+        covers: vec![Covered { entity: target.clone(), fault: FaultClass::DeploymentFailure, confidence: 0.87 }],
+        confidence: 0.87,
+        steps: vec![PlanStep {
+            name: "rollback".into(),
+            action: ActionType::RollbackDeploy,
+            target: target.clone(),
+            actuator: "estate".into(),
+            params: image("version", json!("2.8.0")),
+            expects: image("version", json!("2.8.1")),
+            risk,
+            estimated_impact: "rolling restart, 40 s".into(),
+            deadline_secs: 60,
+            rollback: Rollback::Restore,
+            canary: Some(Canary { share: 0.25, watch_secs: 15 }),
+        }],
+        verification: Verification {
+            kpi: Kpi { entity: target, signal: "http.server.duration.p99".into(), labels: BTreeMap::new() },
+            compare: Compare::Below,
+            threshold: 0.26,
+            readings: 3,
+            interval_secs: 5,
+            deadline_secs: 300,
+        },
+        risk,
+        priority: Priority::Immediate,
+        owner: "payments".into(),
+        escalation_path: vec!["payments-oncall".into(), "payments-lead".into()],
+        estimated_resolution_secs: 180,
+        expected_benefit: 0.7,
+        acts_at_once: true,
+        prediction: Some(Prediction {
+            success_probability: 0.93,
+            recovery_secs: Some(38.0),
+            kpi_with: 0.19,
+            kpi_without: 2.38,
+            harms: vec![],
+            basis: "fitted to 40 min of 6 series, 4 % off".into(),
+        }),
+        made_at: NOW,
+    }
+    .sealed()
+}
+
+pub(crate) fn verdict(plan: &Plan, decision: Decision) -> Verdict {
+    let reason = |rule: &str, decision, why: &str, overridable| Reason {
+        rule: rule.into(),
+        decision,
+        why: why.into(),
+        overridable,
+    };
+    Verdict {
+        plan: plan.hash,
+        decision,
+        reasons: vec![
+            reason("allow_list", Decision::Execute, "rollback deploy is allowed", false),
+            reason("confidence", Decision::Execute, "0.87 is above 0.75", true),
+            reason("risk", decision, &format!("its risk is {}", plan.risk), true),
+        ],
+        risk: plan.risk,
+        dry_run: false,
+        at: NOW,
+        expires_at: Some(NOW + Duration::from_secs(252)),
+    }
+}
+
+/// One operation of the plan's first step, from intent to its end.
+pub(crate) fn done(plan: &Plan, operation: Operation, outcome: ActionOutcome, detail: &str) -> [EventKind; 2] {
+    let step = &plan.steps[0];
+    let action = Action {
+        key: format!("{}-0-{operation}", plan.hash.short()),
+        incident: plan.incident,
+        plan: plan.hash,
+        step: 0,
+        operation,
+        attempt: 1,
+        action: step.action,
+        target: step.target.clone(),
+        actuator: step.actuator.clone(),
+        params: step.params.clone(),
+        before: step.expects.clone(),
+        fence: 1,
+        deadline: NOW + Duration::from_secs(60),
+        synthetic: false,
+    };
+    let ended =
+        EventKind::ActionEnded { key: action.key.clone(), outcome, detail: detail.into(), image: step.params.clone() };
+    [EventKind::ActionIntended { action: Box::new(action) }, ended]
 }
 
 struct Injection;
@@ -436,7 +753,7 @@ impl TopologyView for Fixed {
         json!({ "entities": [], "edges": [], "max": entities_max })
     }
     fn view_of(&self, entity: &str, hops: u32) -> Option<Value> {
-        (entity == "checkout").then(|| json!({ "id": entity, "hops": hops }))
+        (entity == "checkout").then(|| json!({ "id": crate::support::entity(entity, "service"), "hops": hops }))
     }
 }
 
