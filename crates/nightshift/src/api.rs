@@ -1,21 +1,29 @@
 //! What the API asks, answered by the service.
 
+mod automation;
+mod replays;
+
+pub(crate) use automation::{Boards, automation, playbook_rows, policy_rows};
+pub(crate) use replays::Replays;
+
 use crate::agents::{Command, Refusal};
 use crate::inject::{InjectError as Failed, Mode, TestInjector};
+use crate::switch::SwitchBoard;
 use async_trait::async_trait;
 use nightshift_api::{
-    CollectorRow, CollectorsView, CommandError, IncidentCommands, InjectError, Injector, StatusProvider, StatusReport,
-    TopologyView,
+    CollectorRow, CollectorsView, CommandError, IncidentCommands, InjectError, Injector, KillSwitchControl,
+    StatusProvider, StatusReport, TopologyView,
 };
 use nightshift_collect::scrape::{ScrapeConfig, TargetGroup};
 use nightshift_collect::supervise::{BoundAddresses, SourceConfig, SourceTable};
-use nightshift_diagnose::{PersonAction, PersonVerb};
 use nightshift_health::{Health, HealthBoard, SelfMetrics};
-use nightshift_model::{Clock, Incident, IncidentId, Timestamp};
+use nightshift_model::{Clock, Incident, KillSwitch, PersonAction, Timestamp};
+use nightshift_store::Role;
 use nightshift_topology::Topology;
 use parking_lot::RwLock;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +41,7 @@ pub(crate) fn own_metrics(address: &str) -> SourceConfig {
 }
 
 /// People's actions, handed to the analyzer.
+#[derive(Clone)]
 pub(crate) struct Commands {
     /// Whose incidents.
     pub tenant: String,
@@ -41,16 +50,20 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
-    async fn ask(&self, incident: IncidentId, actor: &str, verb: PersonVerb) -> Result<Incident, CommandError> {
+    /// Hands it to the analyzer, and waits for the answer.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(String, oneshot::Sender<Result<T, Refusal>>) -> Command,
+    ) -> Result<T, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let action = PersonAction { incident, actor: actor.to_owned(), verb };
-        let command = Command { tenant: self.tenant.clone(), action, reply };
-        let unavailable = |what: &str| CommandError::Unavailable(format!("the analyzer {what}; try again"));
+        let unavailable = |what: &str| CommandError::Unavailable(format!("the analyzer {what}"));
+        let command = command(self.tenant.clone(), reply);
         self.queue.try_send(command).map_err(|_| unavailable("is busy or not running here"))?;
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
-            Ok(Ok(Ok(incident))) => Ok(incident),
+            Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(Refusal::NotFound))) => Err(CommandError::NotFound),
             Ok(Ok(Err(Refusal::Conflict(why)))) => Err(CommandError::Conflict(why)),
+            Ok(Ok(Err(Refusal::Forbidden(why)))) => Err(CommandError::Forbidden(why)),
             Ok(Err(_)) => Err(unavailable("did not take it")),
             Err(_) => Err(unavailable("did not answer in time; look whether it was done")),
         }
@@ -59,12 +72,41 @@ impl Commands {
 
 #[async_trait]
 impl IncidentCommands for Commands {
-    async fn acknowledge(&self, id: IncidentId, actor: &str, note: &str) -> Result<Incident, CommandError> {
-        self.ask(id, actor, PersonVerb::Acknowledge { note: note.to_owned() }).await
+    async fn act(&self, action: PersonAction, role: Role) -> Result<Incident, CommandError> {
+        self.ask(|tenant, reply| Command::Person { tenant, action, role, reply }).await
+    }
+}
+
+/// The kill switch: its file, and the analyzer, which journals who turned it.
+pub(crate) struct Switch {
+    /// How it stands.
+    pub board: Arc<SwitchBoard>,
+    /// To the analyzer.
+    pub commands: Commands,
+    /// Data folder.
+    pub data: PathBuf,
+}
+
+#[async_trait]
+impl KillSwitchControl for Switch {
+    fn state(&self) -> Option<KillSwitch> {
+        // The file is what counts, also while nobody takes note of it.
+        crate::switch::read_folder(&self.data).or_else(|| self.board.state())
     }
 
-    async fn resolve(&self, id: IncidentId, actor: &str, note: &str) -> Result<Incident, CommandError> {
-        self.ask(id, actor, PersonVerb::Resolve { why: note.to_owned() }).await
+    async fn turn(&self, to: KillSwitch) -> Result<(), CommandError> {
+        let switch = to.clone();
+        let asked = self.commands.ask(|tenant, reply| Command::KillSwitch { tenant, switch, reply }).await;
+        match asked {
+            // Stopping must not depend on an analyzer that does not answer: the file does it, and whoever acts looks
+            // at it before it acts. It is journalled when the analyzer is back.
+            Err(CommandError::Unavailable(why)) if to.on => {
+                tracing::warn!(why, "the kill switch is turned on by its file");
+                crate::switch::write_folder(&self.data, &to)
+                    .map_err(|e| CommandError::Unavailable(format!("{why}; and its file cannot be written: {e:#}")))
+            }
+            other => other.map(drop),
+        }
     }
 }
 

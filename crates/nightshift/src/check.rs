@@ -1,4 +1,5 @@
-//! What is wrong with a configuration beyond its form: rules, topology, listeners, roles, sources.
+//! What is wrong with a configuration beyond its form: rules, playbooks, policies, topology, listeners, roles, sources,
+//! and whom to tell.
 
 use crate::cli::Role;
 use crate::settings::Settings;
@@ -8,9 +9,12 @@ use nightshift_bus::BusConfig;
 use nightshift_collect::supervise::{BoundAddresses, Surroundings};
 use nightshift_config::Problems;
 use nightshift_detect::rules::{self, Rule};
+use nightshift_guard::Policies;
+use nightshift_model::{Clock, ManualClock, Timestamp};
 use nightshift_store::StoreConfig;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Reads every rule file; problems are added.
 pub(crate) fn rules(settings: &Settings, base: &Path, problems: &mut Problems) -> Vec<Rule> {
@@ -61,6 +65,46 @@ pub(crate) fn rule_tests(settings: &Settings, base: &Path) -> (usize, Vec<String
     (passed, failed)
 }
 
+/// Runs the tests of the policies: how many passed, and what failed.
+pub(crate) fn policy_tests(policies: &Policies) -> (usize, Vec<String>) {
+    let (mut passed, mut failed) = (0, Vec::new());
+    for test in policies.run_tests() {
+        if test.passed {
+            passed += 1;
+        } else {
+            let why = test.error.unwrap_or_else(|| "it is not true".into());
+            failed.push(format!("{}: test `{}`: {why}", test.file, test.name));
+        }
+    }
+    (passed, failed)
+}
+
+/// What no schema says of guard, workflow and whom to tell.
+fn automation(settings: &Settings, problems: &mut Problems) {
+    let rooms = [("guard", settings.guard.problems()), ("workflow", settings.workflow.problems())];
+    for (section, found) in rooms {
+        for text in found {
+            let (key, message) = text.split_once(": ").unwrap_or(("", &text));
+            let path = if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") };
+            problems.error(&path, message, "`nightshift config reference` has each key with its bounds");
+        }
+    }
+    // Nothing is run or sent by building one, and no clock is looked at.
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::EPOCH));
+    for (name, actuator) in &settings.actuators {
+        if let Err(e) = actuator.build(clock.clone()) {
+            let hint = "`nightshift config reference` has every key of each type of actuator";
+            problems.error(&format!("actuators.{name}.{}", e.key), e.what, hint);
+        }
+    }
+    for (name, notifier) in &settings.tell.notifiers {
+        if let Err(why) = notifier.build() {
+            let hint = "`nightshift config reference` has every key of each type of notifier";
+            problems.error(&format!("tell.notifiers.{name}"), why, hint);
+        }
+    }
+}
+
 /// What no single key shows.
 pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &mut Problems) {
     let mut listeners = [
@@ -78,6 +122,14 @@ pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &
             "bus",
             "fewer than all roles need a bus and a store that several processes can share",
             "set bus.type = \"kafka\" and store.type = \"postgres\", or leave out --roles",
+        );
+    }
+    automation(settings, problems);
+    if roles.contains(&Role::Diagnose) && !roles.contains(&Role::Detect) {
+        problems.warning(
+            "guard.dry_run",
+            "fixes cannot be verified where the detectors run in another process",
+            "give one process both roles, detect and diagnose, or leave guard.dry_run on",
         );
     }
     let around =

@@ -33,15 +33,41 @@ pub enum Command {
     Check(CheckArgs),
     /// List incidents.
     Incidents(IncidentsArgs),
-    /// Show one incident: causes with evidence, symptoms, timeline.
+    /// Show one incident: causes with evidence, plan, verdict, what was done, symptoms, timeline.
     Show(ShowArgs),
     /// Say that you are looking at an incident.
     Ack(ActArgs),
     /// Close an incident.
     Resolve(ActArgs),
+    /// Let the plan of an incident run, once.
+    Approve(ApproveArgs),
+    /// Forbid the plan of an incident.
+    Reject(RejectArgs),
+    /// Replace what the guard decided on the plan of an incident.
+    Override(OverrideArgs),
+    /// Let the machine do nothing more to an incident until it is resumed.
+    Pause(ActArgs),
+    /// Let the machine act on an incident again.
+    Resume(ActArgs),
+    /// Do it by hand: the machine only watches this incident from here on.
+    TakeOver(ActArgs),
+    /// Say what an incident really was: it teaches the next diagnosis.
+    Feedback(FeedbackArgs),
+    /// Print the postmortem of an incident as Markdown.
+    Postmortem(ShowArgs),
+    /// Make the decisions of an incident again from the record; changes nothing.
+    Replay(ReplayArgs),
+    /// Stop all execution at once, or allow it again. Works without a server too.
+    KillSwitch(KillSwitchArgs),
+    /// List the playbooks: those that ship and those of a configuration.
+    Playbooks(PlaybooksArgs),
     /// Replay recorded data through the same code that runs live.
     #[command(subcommand)]
     Backtest(Backtest),
+    /// Measure the whole loop on simulated faults and harmless look-alikes, in virtual time.
+    Eval(EvalArgs),
+    /// Show it all on a simulated estate that breaks and is healed. Needs nothing.
+    Demo(DemoArgs),
     /// Look into the bus.
     #[command(subcommand)]
     Bus(BusCommand),
@@ -72,6 +98,60 @@ pub struct DataArgs {
     /// Data folder [default: `$XDG_STATE_HOME/nightshift` or `~/.local/state/nightshift`].
     #[arg(long, value_name = "DIR", env = "NIGHTSHIFT_DATA")]
     pub data: Option<PathBuf>,
+}
+
+/// `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Faults; half as many harmless look-alikes come on top.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub incidents: u32,
+    /// The same seed gives the same figures.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub seed: u64,
+    /// Only this kind of fault or look-alike, by its name in the simulator (`retry_storm`, `batch_job` …).
+    #[arg(long, value_name = "KIND")]
+    pub only: Option<String>,
+    /// Tell of every episode on standard error: what was wrong, what was found, and why.
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How many times faster than the wall's the estate's time passes.
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    pub speed: f64,
+    /// The same seed breaks the same things in the same order.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// No live view: a line for each thing that happens.
+    #[arg(long)]
+    pub headless: bool,
+    /// End after this time on the wall: 90s, 10m, 1h.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub run_for: Option<std::time::Duration>,
+    /// Data folder; it is emptied at the start [default: `nightshift-demo` beside the one of `run`].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// A time such as 90s, 10m, 1h, 250ms; a bare number is seconds.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let n: f64 = digits.parse().map_err(|_| format!("`{text}` is no time; for example 90s, 10m, 1h"))?;
+    let secs = match &text[digits.len()..] {
+        "" | "s" => n,
+        "ms" => n / 1_000.0,
+        "m" => n * 60.0,
+        "h" => n * 3_600.0,
+        other => return Err(format!("`{other}` is no unit of time; use ms, s, m or h")),
+    };
+    if !(secs > 0.0 && secs <= 30.0 * 86_400.0) {
+        return Err(format!("`{text}`: above zero, at most 30 days"));
+    }
+    Ok(std::time::Duration::from_secs_f64(secs))
 }
 
 /// `run`.
@@ -188,7 +268,7 @@ pub struct ShowArgs {
     pub id: String,
 }
 
-/// `ack` and `resolve`.
+/// `ack`, `resolve`, `pause`, `resume` and `take-over`.
 #[derive(Debug, Args)]
 pub struct ActArgs {
     /// Which server.
@@ -199,6 +279,143 @@ pub struct ActArgs {
     /// A note for the journal.
     #[arg(short = 'm', long, default_value = "", value_name = "TEXT")]
     pub note: String,
+}
+
+/// `approve`.
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// `INC-0001` or the long id.
+    pub id: String,
+    /// The plan that you have seen: its hash, or the first 12 digits of it. Without it the plan is shown, and you are
+    /// asked (on a terminal only).
+    #[arg(long, value_name = "HASH")]
+    pub plan: Option<String>,
+    /// A note for the journal.
+    #[arg(short = 'm', long, default_value = "", value_name = "TEXT")]
+    pub note: String,
+}
+
+/// `reject`.
+#[derive(Debug, Args)]
+pub struct RejectArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// `INC-0001` or the long id.
+    pub id: String,
+    /// The plan: its hash, or the first 12 digits of it [default: the current one].
+    #[arg(long, value_name = "HASH")]
+    pub plan: Option<String>,
+    /// Why, for the journal.
+    #[arg(short = 'm', long = "why", default_value = "", value_name = "WHY")]
+    pub why: String,
+}
+
+/// `override`.
+#[derive(Debug, Args)]
+pub struct OverrideArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// `INC-0001` or the long id.
+    pub id: String,
+    /// What shall be done instead.
+    #[arg(long, value_enum)]
+    pub to: OverrideTo,
+    /// The plan that you have seen: its hash, or the first 12 digits of it. Without it the plan is shown, and you are
+    /// asked (on a terminal only).
+    #[arg(long, value_name = "HASH")]
+    pub plan: Option<String>,
+    /// Why, for the journal.
+    #[arg(short = 'm', long = "why", value_name = "WHY")]
+    pub why: String,
+}
+
+/// What a verdict can be replaced by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OverrideTo {
+    /// It runs.
+    Execute,
+    /// It does not.
+    Deny,
+}
+
+/// `feedback`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("verdict").required(true))]
+pub struct FeedbackArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// `INC-0001` or the long id.
+    pub id: String,
+    /// Nothing was wrong.
+    #[arg(long, group = "verdict")]
+    pub false_positive: bool,
+    /// Where the cause was: an entity's id, or a name that only one has.
+    #[arg(long, group = "verdict", value_name = "ENTITY", requires = "fault")]
+    pub true_cause: Option<String>,
+    /// What it was; `nightshift faults` lists them.
+    #[arg(long, value_name = "SLUG", conflicts_with = "false_positive")]
+    pub fault: Option<String>,
+    /// A note for the journal.
+    #[arg(short = 'm', long, default_value = "", value_name = "TEXT")]
+    pub note: String,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// `INC-0001` or the long id.
+    pub id: String,
+    /// A file with policies (Rego), beside those that ship and instead of your own: what would they have said?
+    #[arg(long, value_name = "FILE")]
+    pub with_policy: Option<PathBuf>,
+}
+
+/// `kill-switch`.
+#[derive(Debug, Args)]
+pub struct KillSwitchArgs {
+    /// What to do.
+    #[arg(value_enum)]
+    pub turn: Turn,
+    /// Why, for the journal.
+    #[arg(short = 'm', long = "why", default_value = "", value_name = "WHY")]
+    pub why: String,
+    /// The server [default: the one that runs on the data folder, or http://127.0.0.1:8080].
+    #[arg(long, env = "NIGHTSHIFT_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// File with the token [default: the one of the data folder].
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Files and folders.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// What to do with the kill switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Turn {
+    /// Nothing is carried out from here on.
+    On,
+    /// Plans run again as the guard allows.
+    Off,
+    /// Say how it stands.
+    Status,
+}
+
+/// `playbooks`.
+#[derive(Debug, Args)]
+pub struct PlaybooksArgs {
+    /// Configuration file (TOML) with further playbooks.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `backtest`.

@@ -1,4 +1,4 @@
-//! The client side of the API: what `incidents`, `show`, `ack` and `resolve` speak.
+//! The client side of the API: what `incidents`, `show`, `approve` and the others speak.
 
 use crate::cli::ServerArgs;
 use crate::exit::{Failure, bad_input};
@@ -66,8 +66,22 @@ impl Client {
         query: &[(&str, String)],
         body: Option<Value>,
     ) -> Result<Value, Failure> {
+        self.ask(method, path, query, body).await.map_err(|trouble| trouble.failure)
+    }
+
+    /// `send` for those who go another way when the server is not there.
+    ///
+    /// # Errors
+    /// As [`Self::get`], with whether the server answered at all.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<Value>,
+    ) -> Result<Value, Trouble> {
         let url = self.base.join(path).with_context(|| format!("build the URL of {path}"))?;
-        let mut request = self.http.request(method, url).query(query);
+        let mut request = self.http.request(method, url).query(query).header("accept", "application/json");
         if let Some(token) = self.token()? {
             request = request.bearer_auth(token);
         }
@@ -77,11 +91,12 @@ impl Client {
         let response = request.send().await.map_err(|e| {
             // The URL is told without what may be secret in it.
             let e = e.without_url();
-            anyhow!(
+            let failure = anyhow!(
                 "reach {}: {}; is `nightshift run` running there? --server names another",
                 self.origin(),
                 root_cause(&e)
-            )
+            );
+            Trouble { failure: failure.into(), works: false }
         })?;
         let status = response.status();
         let text = response.text().await.context("read the answer")?;
@@ -94,14 +109,15 @@ impl Client {
             };
         }
         let detail = json["detail"].as_str().or_else(|| json["title"].as_str()).unwrap_or("no reason given");
-        match status.as_u16() {
-            401 | 403 => Err(anyhow!(
-                "{detail}; --token-file FILE gives a token, `nightshift token create` on the server makes one"
-            )
-            .into()),
-            400 | 404 | 422 => Err(bad_input(detail)),
-            code => Err(anyhow!("the server answered {code}: {detail}").into()),
-        }
+        let failure: Failure = match status.as_u16() {
+            401 | 403 => {
+                anyhow!("{detail}; --token-file FILE gives a token, `nightshift token create` on the server makes one")
+                    .into()
+            }
+            400 | 404 | 422 => bad_input(detail),
+            code => anyhow!("the server answered {code}: {detail}").into(),
+        };
+        Err(Trouble { failure, works: !status.is_server_error() })
     }
 
     fn origin(&self) -> String {
@@ -115,6 +131,26 @@ impl Client {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(anyhow!("read the token in {}: {e}", file.display()).into()),
         }
+    }
+}
+
+/// Why there is no answer.
+pub(crate) struct Trouble {
+    /// For people.
+    pub failure: Failure,
+    /// The server is there and does its work: it refuses.
+    pub works: bool,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Trouble {
+    fn from(e: E) -> Self {
+        Self { failure: Failure::Failed(e.into()), works: true }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self { failure, works: true }
     }
 }
 

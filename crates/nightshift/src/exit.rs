@@ -11,6 +11,8 @@ pub enum Failure {
     BadInput(anyhow::Error),
     /// Exit 2: the problems were printed already.
     Reported,
+    /// Exit 1: somebody was asked and said no.
+    Declined,
 }
 
 /// What a command gives back.
@@ -32,6 +34,7 @@ pub fn report(result: CommandResult, json: bool) -> ExitCode {
     let (error, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Reported) => return ExitCode::from(2),
+        Err(Failure::Declined) => return ExitCode::from(1),
         Err(Failure::Failed(e)) => (e, 1),
         Err(Failure::BadInput(e)) => (e, 2),
     };

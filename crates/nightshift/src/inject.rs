@@ -7,8 +7,8 @@ use crate::agents::Told;
 use nightshift_bus::{Bus, BusError, Outgoing};
 use nightshift_model::batch::{BatchBuilder, SeriesKind, labels};
 use nightshift_model::{
-    Clock, EntityId, EntityMeta, Envelope, EnvelopeId, Incident, IncidentId, IncidentStatus, Routing, Timestamp, hash,
-    topics,
+    Clock, EntityId, EntityMeta, Envelope, EnvelopeId, Incident, IncidentId, IncidentStatus, Operation, Routing,
+    Timestamp, hash, topics,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -141,11 +141,8 @@ impl TestInjector {
         let first = begun - STEP * u32::try_from(readings.len() + RECOVERY - 1).unwrap_or(0);
         self.publish(&entities, signal, first, &readings, begun).await?;
         let mut found: BTreeMap<IncidentId, Incident> = BTreeMap::new();
-        self.wait(&mut told, &entities, &mut found, begun, |found| {
-            found.values().any(|i| i.status == IncidentStatus::RcaComplete)
-        })
-        .await;
-        let loop_ms = self.clock.now().since(begun).as_secs_f64() * 1e3;
+        // Judged and rehearsed: from here on the loop waits for the signal to recover.
+        self.wait(&mut told, &entities, &mut found, begun, |found| found.values().any(is_rehearsed)).await;
         let recovery: Vec<f64> = (0..RECOVERY).map(near_50).collect();
         let after = first + STEP * u32::try_from(readings.len()).unwrap_or(0);
         self.publish(&entities, signal, after, &recovery, begun).await?;
@@ -156,6 +153,14 @@ impl TestInjector {
             })
             .await;
         }
+        let settled = |found: &BTreeMap<IncidentId, Incident>| {
+            found.values().all(|i| !i.status.is_open()) || !found.values().any(is_rehearsed)
+        };
+        // What drifts or swings has no band that three readings could be back in.
+        if matches!(mode, Mode::Burst | Mode::Spike | Mode::Storm) {
+            self.wait(&mut told, &entities, &mut found, self.clock.now(), settled).await;
+        }
+        let loop_ms = self.clock.now().since(begun).as_secs_f64() * 1e3;
         Ok(answer(mode, pods * readings.len(), pods * RECOVERY, loop_ms, &found))
     }
 
@@ -221,6 +226,14 @@ impl TestInjector {
     }
 }
 
+/// Whether all that happens before the signal recovers has happened: the guard spoke and the plan was tried without
+/// effect, or it will not be.
+fn is_rehearsed(incident: &Incident) -> bool {
+    let tried = incident.actions.iter().any(|a| a.action.operation == Operation::DryRun && a.outcome.is_some());
+    tried
+        || matches!(incident.status, IncidentStatus::Resolved | IncidentStatus::Escalated | IncidentStatus::Monitoring)
+}
+
 fn answer(mode: Mode, injected: usize, recovery: usize, loop_ms: f64, found: &BTreeMap<IncidentId, Incident>) -> Value {
     let incidents: Vec<&Incident> = found.values().filter(|i| i.merged_into.is_none()).collect();
     let anomalies: Vec<Value> = incidents
@@ -243,7 +256,7 @@ fn answer(mode: Mode, injected: usize, recovery: usize, loop_ms: f64, found: &BT
         "recovery_events": recovery,
         "anomalies_found": anomalies.len(),
         "incidents_created": incidents.len(),
-        // Until plans exist nothing is repaired: this is the time to the ranked cause.
+        // From the first injected reading to the resolution, on the wall.
         "mttr_ms": loop_ms,
         "anomalies": anomalies,
         "incidents": incidents.iter().map(|i| json!({

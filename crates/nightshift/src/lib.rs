@@ -12,13 +12,18 @@ pub mod cli;
 mod client;
 mod clock;
 pub mod commands;
+pub mod demo;
+mod eval;
 pub mod exit;
 mod files;
 mod inject;
+mod library;
+pub mod opa;
 mod paths;
 mod redrive;
 mod run;
 pub mod settings;
+pub mod switch;
 mod wiring;
 
 use cli::{Cli, Command, ConfigCommand};
@@ -40,7 +45,20 @@ pub async fn dispatch(cli: Cli) -> CommandResult {
         Command::Show(args) => commands::incidents::show(&args, json, &*clock).await,
         Command::Ack(args) => commands::incidents::act(&args, "ack", json).await,
         Command::Resolve(args) => commands::incidents::act(&args, "resolve", json).await,
+        Command::Approve(args) => commands::decide::approve(&args, json).await,
+        Command::Reject(args) => commands::decide::reject(&args, json).await,
+        Command::Override(args) => commands::decide::instead(&args, json).await,
+        Command::Pause(args) => commands::incidents::act(&args, "pause", json).await,
+        Command::Resume(args) => commands::incidents::act(&args, "resume", json).await,
+        Command::TakeOver(args) => commands::incidents::act(&args, "take-over", json).await,
+        Command::Feedback(args) => commands::decide::feedback(&args, json).await,
+        Command::Postmortem(args) => commands::record::postmortem(&args, json).await,
+        Command::Replay(args) => commands::record::replay(&args, json).await,
+        Command::KillSwitch(args) => commands::kill_switch::run(&args, json, clock).await,
+        Command::Playbooks(args) => commands::playbooks::list(&args, json),
         Command::Backtest(command) => commands::backtest::run(&command),
+        Command::Demo(args) => demo::run(&args, json).await,
+        Command::Eval(args) => eval::run(&args, json),
         Command::Bus(command) => commands::bus::run(&command, json, clock).await,
         Command::Faults => commands::simple::faults(json),
         Command::Token(command) => commands::token::run(&command, json, clock).await,

@@ -10,7 +10,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    let default = match &cli.command {
+        Command::Run(_) => "info",
+        // Lines of the log would be drawn over.
+        Command::Demo(args) if nightshift::demo::is_live(args, cli.json) => "off",
+        Command::Demo(_) => "error",
+        _ => "warn",
+    };
     let filter = cli.log.clone().unwrap_or_else(|| default.to_owned());
     let parsed = match tracing_subscriber::EnvFilter::builder().parse(&filter) {
         Ok(parsed) => parsed,

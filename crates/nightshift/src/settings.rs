@@ -3,6 +3,7 @@
 use crate::cli::DataArgs;
 use crate::exit::{Failure, bad_input};
 use anyhow::Context as _;
+use nightshift_act::ActuatorConfig;
 use nightshift_api::{ApiConfig, AuthConfig, MetricsConfig as MetricsPort};
 use nightshift_bus::BusConfig;
 use nightshift_collect::events::DoorLimits;
@@ -16,7 +17,12 @@ use nightshift_detect::logs::LogConfig;
 use nightshift_detect::metrics::MetricsConfig;
 use nightshift_detect::rules::RuleConfig;
 use nightshift_diagnose::DiagnoseConfig;
+use nightshift_guard::GuardConfig;
+use nightshift_knowledge::LearnConfig;
+use nightshift_plan::PlanConfig;
+use nightshift_reason::WorkflowConfig;
 use nightshift_store::StoreConfig;
+use nightshift_tell::TellConfig;
 use nightshift_topology::TopologyConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,6 +67,18 @@ pub struct Settings {
     pub diagnose: DiagnoseConfig,
     /// What runs here and what depends on what.
     pub topology: TopologyConfig,
+    /// How an incident is taken from its detection to its end.
+    pub workflow: WorkflowConfig,
+    /// How plans are made, and from which playbooks.
+    pub plan: PlanConfig,
+    /// What may be done, by whom, when, and how much of it. Nothing is changed until `dry_run` is off.
+    pub guard: GuardConfig,
+    /// Ways to reach into the world, by name, for example [actuators.estate]. Playbooks name them.
+    pub actuators: BTreeMap<String, ActuatorConfig>,
+    /// How much past incidents count.
+    pub learn: LearnConfig,
+    /// Who is told of incidents, and how.
+    pub tell: TellConfig,
     /// How long rows are kept.
     pub retention: RetentionSettings,
 }
@@ -135,6 +153,12 @@ impl Default for Settings {
             detect: DetectSettings::default(),
             diagnose: DiagnoseConfig::default(),
             topology: TopologyConfig::default(),
+            workflow: WorkflowConfig::default(),
+            plan: PlanConfig::default(),
+            guard: GuardConfig::default(),
+            actuators: BTreeMap::new(),
+            learn: LearnConfig::default(),
+            tell: TellConfig::default(),
             retention: RetentionSettings::default(),
         }
     }

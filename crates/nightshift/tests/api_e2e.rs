@@ -88,9 +88,18 @@ async fn burst_is_the_one_of_the_contract() {
     // With the point inside its own baseline it could never exceed 5.83.
     assert!(sigma.and_then(|n| n.parse::<f64>().ok()).is_some_and(|n| n > 5.83), "{told}");
     assert_eq!(incident["id"], "INC-0001");
-    assert_eq!((&incident["severity"], &incident["status"]), (&json!("critical"), &json!("rca_complete")));
+    assert_eq!((&incident["severity"], &incident["status"]), (&json!("critical"), &json!("resolved")));
     assert_eq!(incident["timeline"][0]["action"], "created");
     assert_eq!(incident["timeline"][0]["actor"], "system");
+    // Guarded, rehearsed, verified by three normal readings, resolved; and nothing was executed.
+    let actions: Vec<&str> =
+        incident["timeline"].as_array().unwrap().iter().filter_map(|t| t["action"].as_str()).collect();
+    let order = ["plan_proposed", "judged", "action_intended", "action_ended", "verified", "resolved"];
+    let places: Vec<Option<usize>> = order.iter().map(|a| actions.iter().position(|b| a == b)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{actions:?}");
+    let told = incident["timeline"].to_string();
+    assert!(told.contains("dry_run: ") && !told.contains("apply: "), "{told}");
+    assert!(told.contains("3 good readings, recovered; nothing was executed"), "{told}");
     // Again: a fresh entity, so one anomaly and one incident again; another source is another incident.
     let second = inject(&server, "burst", body()).await;
     assert_eq!((&second["anomalies_found"], &second["incidents_created"]), (&json!(1), &json!(1)));
@@ -133,7 +142,8 @@ async fn every_mode_is_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_act_in_their_own_name() {
     let server = Server::start(QUIET).await;
-    inject(&server, "burst", json!({})).await;
+    trouble(&server, "checkout", 3).await;
+    incident_of(&server, "checkout").await;
     for verb in ["ack", "resolve"] {
         let (status, problem) = server.post(&format!("/api/v1/incidents/INC-0001/{verb}"), json!({})).await;
         assert_eq!(status, 401, "{verb}: {problem}");

@@ -252,7 +252,8 @@ fn the_reference_names_every_section_and_reads_back() {
     let report: Value = serde_json::from_str(&done.out).unwrap();
     for p in report["data"]["problems"].as_array().unwrap() {
         let (path, message) = (p["path"].as_str().unwrap(), p["message"].as_str().unwrap());
-        assert!(path.starts_with("sources.NAME") && message.contains("name "), "{p}");
+        // What an example of a named section lacks is its owner's to say: a program, an address, a secret.
+        assert!(path.contains(".NAME") || message.contains("`NAME` is not set"), "{p}");
     }
 }
 

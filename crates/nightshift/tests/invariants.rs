@@ -1,6 +1,6 @@
 //! Invariants of ARCHITECTURE.md that no single room can show.
 
-use nightshift::agents::{DetectAgent, DetectRooms, DiagnoseAgent};
+use nightshift::agents::{DetectAgent, DetectRooms, IncidentAgent, IncidentParts, Response};
 use nightshift_bus::memory::MemoryBus;
 use nightshift_bus::snapshot::MemorySnapshots;
 use nightshift_bus::{Bus, DeadLetter, MemoryConfig, Outgoing, TopicSpec};
@@ -114,16 +114,17 @@ fn what_cannot_be_read_stops_nobody_and_is_kept() {
         }
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let (_sender, commands) = tokio::sync::mpsc::channel(1);
-        let mut diagnose = DiagnoseAgent::start(
-            bus.clone(),
+        let mut diagnose = IncidentAgent::start(IncidentParts {
+            bus: bus.clone(),
             store,
             clock,
-            metrics,
-            Default::default(),
-            Default::default(),
-            Default::default(),
-            Arc::new(parking_lot::Mutex::new(commands)),
-        )
+            counters: metrics,
+            diagnose: Default::default(),
+            declared: Default::default(),
+            listeners: Default::default(),
+            commands: Arc::new(parking_lot::Mutex::new(commands)),
+            response: Response::idle(),
+        })
         .await
         .unwrap();
         for _ in 0..4 {

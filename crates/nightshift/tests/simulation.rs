@@ -9,7 +9,7 @@
 //! - the same seed gives the same bytes.
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
-use nightshift::agents::{AgentError, DetectAgent, DetectRooms, DiagnoseAgent, RelayAgent};
+use nightshift::agents::{AgentError, DetectAgent, DetectRooms, IncidentAgent, IncidentParts, RelayAgent, Response};
 use nightshift_bus::memory::{MemoryBus, MemoryFaults};
 use nightshift_bus::snapshot::MemorySnapshots;
 use nightshift_bus::{Bus, MemoryConfig, SnapshotStore, TopicSpec};
@@ -57,7 +57,7 @@ struct World {
 struct Process {
     ingest: Arc<Ingest>,
     detect: DetectAgent,
-    diagnose: DiagnoseAgent,
+    diagnose: IncidentAgent,
     relay: RelayAgent,
     _commands: tokio::sync::mpsc::Sender<nightshift::agents::Command>,
 }
@@ -94,18 +94,19 @@ impl World {
         let every = Duration::from_secs(7);
         let detect = DetectAgent::start(bus.clone(), snapshots, clock.clone(), metrics.clone(), rooms, every).await?;
         let (sender, commands) = tokio::sync::mpsc::channel(1);
-        let diagnose = DiagnoseAgent::start(
-            bus.clone(),
-            store.clone(),
-            clock.clone(),
-            metrics.clone(),
-            Default::default(),
-            Default::default(),
-            Default::default(),
-            Arc::new(parking_lot::Mutex::new(commands)),
-        )
+        let diagnose = IncidentAgent::start(IncidentParts {
+            bus: bus.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            counters: metrics.clone(),
+            diagnose: Default::default(),
+            declared: Default::default(),
+            listeners: Default::default(),
+            commands: Arc::new(parking_lot::Mutex::new(commands)),
+            response: Response::idle(),
+        })
         .await?;
-        let relay = RelayAgent::new(bus, store, clock, metrics, Box::new(|_| {}));
+        let relay = RelayAgent::new(bus, store, clock, metrics);
         Ok(Process { ingest, detect, diagnose, relay, _commands: sender })
     }
 }

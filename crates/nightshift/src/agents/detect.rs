@@ -4,17 +4,17 @@
 //! group's commit, and what it makes again carries the same ids. Anomalies are durable before a snapshot or a commit
 //! that covers them.
 
+use super::feed::Feed;
+use super::shard::{DetectRooms, ShardRooms};
 use super::{AgentError, Turn, control, dead_letter};
 use bytes::{Buf, BufMut, Bytes};
 use nightshift_bus::{Bus, Consumer, Outgoing, Record, SnapshotStore, TopicPartition};
-use nightshift_detect::logs::{LogConfig, LogDetector};
-use nightshift_detect::rules::{Rule, RuleConfig, RuleEngine};
-use nightshift_detect::{Effects, FeatureRow, MetricsConfig, SeriesBudget, ShardDetector};
+use nightshift_detect::{Effects, FeatureRow};
 use nightshift_health::{ByReason, BySeverityAndKind, BySourceAndReason, SelfMetrics};
 use nightshift_model::batch::BatchView;
 use nightshift_model::hash::shard_of;
 use nightshift_model::{Anomaly, Clock, Envelope, EnvelopeId, Phase, Routing, Timestamp, topics};
-use nightshift_topology::{SpanJoiner, SpanJoinerConfig};
+use nightshift_topology::SpanJoiner;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,50 +26,9 @@ const RECENT_MAX: usize = 256;
 /// Version of the snapshot's frame (the rooms have their own inside).
 const SNAPSHOT_VERSION: u8 = 1;
 
-/// What the rooms of every shard are built from.
-#[derive(Clone)]
-pub struct DetectRooms {
-    /// Metric layers.
-    pub metrics: Arc<MetricsConfig>,
-    /// A log detector that knows nothing yet: its patterns are compiled once.
-    pub logs: LogDetector,
-    /// A rule engine that has seen nothing yet.
-    pub rules: RuleEngine,
-    /// Ceiling on live series, shared by all shards.
-    pub budget: Arc<SeriesBudget>,
-    /// Edges from trace spans.
-    pub spans: SpanJoinerConfig,
-    /// Whether features per service and minute are published to `telemetry.enriched`.
-    pub export_features: bool,
-}
-
-impl DetectRooms {
-    /// The rooms under these settings.
-    ///
-    /// # Errors
-    /// When a log pattern cannot be compiled.
-    pub fn new(
-        metrics: MetricsConfig,
-        logs: LogConfig,
-        rules: (RuleConfig, Vec<Rule>),
-        spans: SpanJoinerConfig,
-    ) -> Result<Self, nightshift_detect::logs::LogError> {
-        Ok(Self {
-            budget: Arc::new(SeriesBudget::new(u64::from(metrics.series_max))),
-            metrics: Arc::new(metrics),
-            logs: LogDetector::new(logs)?,
-            rules: RuleEngine::new(rules.0, rules.1),
-            spans,
-            export_features: false,
-        })
-    }
-}
-
 /// One shard's rooms, and where it stands.
 struct Shard {
-    metrics: ShardDetector,
-    logs: LogDetector,
-    rules: RuleEngine,
+    rooms: ShardRooms,
     /// Offset of the next record.
     next: u64,
     recent: VecDeque<EnvelopeId>,
@@ -191,16 +150,18 @@ impl DetectAgent {
                 tracing::debug!(id = %envelope.id, ?reason, "batch delivered again");
                 None
             }
-            Ok(envelope) => match shard.step(&envelope, &mut self.spans, &mut self.effects, now, &self.counters) {
-                Ok(()) => {
-                    if shard.recent.len() == RECENT_MAX {
-                        shard.recent.pop_front();
+            Ok(envelope) => {
+                match shard.step(&envelope, &mut self.spans, &mut self.effects, now, &self.counters, &self.rooms.feed) {
+                    Ok(()) => {
+                        if shard.recent.len() == RECENT_MAX {
+                            shard.recent.pop_front();
+                        }
+                        shard.recent.push_back(envelope.id);
+                        None
                     }
-                    shard.recent.push_back(envelope.id);
-                    None
+                    Err(e) => Some(("malformed_batch", e)),
                 }
-                Err(e) => Some(("malformed_batch", e)),
-            },
+            }
             Err(e) => Some((e.reason(), e.to_string())),
         };
         if let Some((reason, detail)) = bad {
@@ -227,19 +188,17 @@ impl DetectAgent {
             }
             self.pending.push(anomaly_record(&anomaly, now));
         }
-        let features = self.effects.features.drain(..);
         if self.rooms.export_features {
-            self.pending_features.extend(features.map(|row| features_record(&row, now)));
+            self.pending_features.extend(self.effects.features.iter().map(|row| features_record(row, now)));
         }
+        self.rooms.feed.minutes(self.effects.features.drain(..));
     }
 
     fn tick(&mut self, now: Timestamp) {
         let mut live = 0;
         for shard in self.shards.values_mut() {
-            shard.metrics.tick(now, &mut self.effects);
-            shard.logs.tick(now, &mut self.effects.anomalies);
-            shard.rules.tick(now, &mut self.effects.anomalies);
-            live += shard.metrics.series_live();
+            shard.rooms.tick(now, &mut self.effects);
+            live += shard.rooms.series_live();
         }
         self.counters.series_live.set(i64::try_from(live).unwrap_or(i64::MAX));
         self.collect_effects(now);
@@ -325,15 +284,7 @@ impl DetectAgent {
 
 impl Shard {
     fn new(rooms: &DetectRooms, number: u32, now: Timestamp) -> Self {
-        Self {
-            metrics: ShardDetector::new(rooms.metrics.clone(), rooms.budget.clone(), number),
-            logs: rooms.logs.clone(),
-            rules: rooms.rules.clone(),
-            next: 0,
-            recent: VecDeque::new(),
-            dirty: false,
-            snapshot_at: now,
-        }
+        Self { rooms: ShardRooms::new(rooms, number), next: 0, recent: VecDeque::new(), dirty: false, snapshot_at: now }
     }
 
     fn step(
@@ -343,21 +294,11 @@ impl Shard {
         effects: &mut Effects,
         now: Timestamp,
         counters: &SelfMetrics,
+        feed: &Feed,
     ) -> Result<(), String> {
         let mut view = BatchView::parse(&envelope.payload).map_err(|e| e.to_string())?;
-        let tenant = &envelope.tenant;
-        let stats = self.metrics.step(tenant, &mut view, now, effects).map_err(|e| e.to_string())?;
-        self.rules.step(tenant, &view, self.metrics.columns(), now, &mut effects.anomalies);
-        self.logs.step(tenant, &view, now, &mut effects.anomalies);
-        if view.n_spans() > 0 {
-            for span in view.spans() {
-                let span = span.map_err(|e| e.to_string())?;
-                let entity = view.entity(span.entity).map_err(|e| e.to_string())?;
-                if !entity.synthetic {
-                    spans.observe(tenant, &entity.id, &span, now);
-                }
-            }
-        }
+        let stats = self.rooms.step(&envelope.tenant, &mut view, spans, effects, now)?;
+        feed.batch(&envelope.tenant, &view, self.rooms.columns());
         counters.samples_scored.inc_by(stats.scored);
         let not_scored = [
             ("duplicate", stats.duplicates),
@@ -380,10 +321,7 @@ impl Shard {
         for id in &self.recent {
             out.put_u128(id.0);
         }
-        for part in [self.metrics.snapshot(), self.logs.snapshot(), self.rules.snapshot()] {
-            out.put_u32(u32::try_from(part.len()).expect("a shard's state is far below 4 GiB"));
-            out.put_slice(&part);
-        }
+        self.rooms.encode(&mut out);
         out.into()
     }
 
@@ -403,27 +341,8 @@ impl Shard {
         for _ in 0..n {
             recent.push_back(EnvelopeId(bytes.try_get_u128().map_err(|_| SHORT)?));
         }
-        let mut part = || -> Result<Bytes, String> {
-            let n = bytes.try_get_u32().map_err(|_| SHORT)? as usize;
-            if n > bytes.remaining() {
-                return Err(SHORT.into());
-            }
-            Ok(bytes.split_to(n))
-        };
-        let (metrics, logs_state, rules_state) = (part()?, part()?, part()?);
-        let (mut logs, mut rules) = (rooms.logs.clone(), rooms.rules.clone());
-        logs.restore(&logs_state).map_err(|e| e.to_string())?;
-        let closed = rules.restore(&rules_state).map_err(|e| e.to_string())?;
-        let shard = Self {
-            metrics: ShardDetector::restore(rooms.metrics.clone(), rooms.budget.clone(), &metrics)
-                .map_err(|e| e.to_string())?,
-            logs,
-            rules,
-            next,
-            recent,
-            dirty: false,
-            snapshot_at: now,
-        };
+        let (shard_rooms, closed) = ShardRooms::decode(rooms, &mut bytes)?;
+        let shard = Self { rooms: shard_rooms, next, recent, dirty: false, snapshot_at: now };
         Ok((shard, closed))
     }
 }

@@ -5,12 +5,16 @@
 //! crashes in between. No agent knows another: they meet on the bus and in the store.
 
 mod detect;
-mod diagnose;
+mod feed;
+mod incident;
 mod relay;
+mod shard;
 
-pub use detect::{DetectAgent, DetectRooms};
-pub use diagnose::{Command, Declared, DiagnoseAgent, Listeners, Refusal};
-pub use relay::{RelayAgent, Told};
+pub use detect::DetectAgent;
+pub use feed::{Feed, Reading, Tap};
+pub use incident::{Command, Declared, IncidentAgent, IncidentParts, Listeners, Refusal, Response, Told};
+pub use relay::RelayAgent;
+pub use shard::{DetectRooms, ShardRooms};
 
 use nightshift_bus::{Bus, BusError, Outgoing, Record};
 use nightshift_health::{ByReason, SelfMetrics};

@@ -1,11 +1,10 @@
-//! `incidents`, `show`, `ack`, `resolve`: the client's view of what goes on.
+//! `incidents`, `show`, `ack`, `resolve`, `pause`, `resume`, `take-over`: the client's view of what goes on.
 
 use crate::cli::{ActArgs, IncidentsArgs, ShowArgs};
 use crate::client::{Client, data};
 use crate::exit::CommandResult;
-use nightshift_model::{Clock, Incident, IncidentStatus, Phase, Severity, Timestamp};
+use nightshift_model::{ApprovalState, AutomationState, Clock, Incident, IncidentStatus, Severity, Timestamp};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -111,30 +110,41 @@ pub async fn show(args: &ShowArgs, json: bool, clock: &dyn Clock) -> CommandResu
         print_line(&answer.to_string())?;
         return Ok(());
     }
-    print_line(describe(&data(answer)?, clock.now()).trim_end())?;
+    let more = answer["data"].clone();
+    print_line(super::describe::describe(&data(answer)?, &more, clock.now()).trim_end())?;
     Ok(())
 }
 
-/// `nightshift ack` and `nightshift resolve`; `verb` is the last part of the path.
+/// `nightshift ack`, `resolve`, `pause`, `resume` and `take-over`; `verb` is the last part of the path.
 ///
 /// # Errors
 /// When the server refuses.
 pub async fn act(args: &ActArgs, verb: &str, json: bool) -> CommandResult {
     let client = Client::new(&args.server)?;
     let path = format!("/api/v1/incidents/{}/{verb}", path_part(&args.id)?);
-    let answer = client.post(&path, serde_json::json!({ "note": args.note })).await?;
+    let (word, done) = match verb {
+        "ack" => ("note", "acknowledged"),
+        "resolve" => ("note", "resolved"),
+        "pause" => ("why", "the machine does nothing more here until `nightshift resume`"),
+        "resume" => ("why", "the machine may act again"),
+        _ => ("note", "is yours: the machine only watches"),
+    };
+    let answer = client.post(&path, serde_json::json!({ word: args.note })).await?;
+    say(answer, json, |i| format!("{} {done}: {}", i.short_id(), i.title))
+}
+
+/// Prints what a person did: the answer, or one line about the incident as it is now.
+pub(super) fn say(answer: serde_json::Value, json: bool, line: impl FnOnce(&Incident) -> String) -> CommandResult {
     if json {
         print_line(&answer.to_string())?;
         return Ok(());
     }
-    let incident: Incident = data(answer)?;
-    let done = if verb == "ack" { "acknowledged" } else { "resolved" };
-    print_line(&format!("{} {done}: {}", incident.short_id(), incident.title))?;
+    print_line(&line(&data(answer)?))?;
     Ok(())
 }
 
 /// An id as a part of a path.
-fn path_part(id: &str) -> Result<&str, crate::exit::Failure> {
+pub(super) fn path_part(id: &str) -> Result<&str, crate::exit::Failure> {
     let fine = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if fine { Ok(id) } else { Err(crate::exit::bad_input(format!("`{id}` is not an incident id such as INC-0001"))) }
 }
@@ -159,8 +169,18 @@ fn row(i: &Incident, now: Timestamp) -> String {
         None => String::new(),
     };
     let test = if i.synthetic { " (test)" } else { "" };
+    let hand = match (&i.approval, i.automation) {
+        (Some(ApprovalState::Asked { expires_at, .. }), _) if i.status.is_open() => {
+            format!("  [approve within {}: {}]", left(expires_at.since(now)), i.short_id())
+        }
+        (_, AutomationState::Paused) if i.status.is_open() => "  [paused]".into(),
+        (_, AutomationState::TakenOver) if i.status.is_open() => {
+            format!("  [taken over by {}]", i.taken_over_by.as_deref().unwrap_or("somebody"))
+        }
+        _ => String::new(),
+    };
     format!(
-        "{:<9} {:<8} {:<17} {:>6}  {}{test}{cause}",
+        "{:<9} {:<8} {:<17} {:>6}  {}{test}{cause}{hand}",
         i.short_id(),
         i.severity,
         i.status,
@@ -170,7 +190,7 @@ fn row(i: &Incident, now: Timestamp) -> String {
 }
 
 /// A duration as people say it: `45s`, `12m`, `3h`, `2d`.
-fn age(d: Duration) -> String {
+pub(super) fn age(d: Duration) -> String {
     match d.as_secs() {
         s @ 0..60 => format!("{s}s"),
         s @ 60..3_600 => format!("{}m", s / 60),
@@ -179,71 +199,12 @@ fn age(d: Duration) -> String {
     }
 }
 
-/// An incident as text.
-pub fn describe(i: &Incident, now: Timestamp) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = describe_into(&mut out, i, now);
-    out
-}
-
-fn describe_into(out: &mut String, i: &Incident, now: Timestamp) -> std::fmt::Result {
-    writeln!(out, "{}  {}", i.short_id(), i.title)?;
-    writeln!(out, "{}, {}, score {:.2}, {} old", i.severity, i.status, i.score, age(now.since(i.detected_at)))?;
-    writeln!(out, "began {}, noticed {}", i.onset, i.detected_at)?;
-    if let (Some(at), Some(by)) = (i.resolved_at, &i.resolved_by) {
-        writeln!(out, "resolved {at} by {by}, {} after it was noticed", age(at.since(i.detected_at)))?;
+/// Time that runs out, to the second: `4m12s`.
+pub(super) fn left(d: Duration) -> String {
+    match d.as_secs() {
+        s @ 0..60 => format!("{s}s"),
+        s => format!("{}m{:02}s", s / 60, s % 60),
     }
-    if let Some(who) = &i.acknowledged_by {
-        writeln!(out, "acknowledged by {who}")?;
-    }
-    if let Some(elder) = i.merged_into {
-        writeln!(out, "joined into {elder}")?;
-    }
-    if let Some(earlier) = i.recurrence_of {
-        writeln!(out, "came back: recurrence of {earlier}")?;
-    }
-    let b = &i.blast_radius;
-    writeln!(out, "\nAffected ({})", b.affected.len())?;
-    for entity in b.affected.iter().take(20) {
-        writeln!(out, "  {entity}")?;
-    }
-    if b.affected.len() > 20 {
-        writeln!(out, "  … and {} more", b.affected.len() - 20)?;
-    }
-    if !b.at_risk.is_empty() {
-        writeln!(out, "  at risk: {}", b.at_risk.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))?;
-    }
-    if let Some(impact) = &b.estimated_user_impact {
-        writeln!(out, "  impact: {impact}")?;
-    }
-    writeln!(out, "\nCauses (revision {})", i.rca_revision)?;
-    if i.hypotheses.is_empty() {
-        writeln!(out, "  not ranked yet")?;
-    }
-    for (n, h) in i.hypotheses.iter().enumerate() {
-        let whose = h.entity.as_ref().map(|e| format!(" of {e}")).unwrap_or_default();
-        writeln!(out, "  {}. {:.0} %  {}{whose}", n + 1, h.confidence * 100.0, h.summary)?;
-        // The likeliest is explained in full; the others on the page and in --json.
-        if n == 0 {
-            for c in &h.contributions {
-                writeln!(out, "       {:+.2}  {:<14} {}", c.log_odds, c.factor, c.why)?;
-            }
-        }
-    }
-    writeln!(out, "\nSymptoms ({} in all, {} going on)", i.anomalies_total, i.anomalies_open)?;
-    for a in i.anomalies.iter().take(20) {
-        let state = if a.phase == Phase::Closed { "over" } else { "open" };
-        writeln!(out, "  {state}  {:.2}  {}  {}", a.score, a.entity.id.name(), a.description)?;
-    }
-    if i.anomalies.len() > 20 {
-        writeln!(out, "  … and {} more", i.anomalies_total - 20)?;
-    }
-    writeln!(out, "\nTimeline")?;
-    for t in &i.timeline {
-        writeln!(out, "  {}  {:<14} {:<8} {}", t.at, t.action, t.actor, t.detail)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
