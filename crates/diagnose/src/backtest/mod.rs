@@ -2,6 +2,7 @@
 //! production, with a batch detector in front (median and quartiles of a fault-free period) instead of the streaming
 //! one. The caller reads files; here everything is in memory.
 
+mod clue;
 mod deviation;
 mod lines;
 
