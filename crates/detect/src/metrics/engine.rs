@@ -305,7 +305,9 @@ impl Engine {
             let charted = self.tuned.chart && height >= t_chart;
             let off = up >= sigma || down >= sigma || charted;
             beyond = up >= t_up || down >= t_down;
-            let flat = self.tuned.flat && hot.same >= self.tuned.flat_points && is_flat(hot);
+            // Nothing happens any more of what is bad only when it happens (stalls, errors): that is rest, not silence.
+            let at_rest = kind != SeriesKind::Gauge && x == 0.0 && !policy.is_bad(false);
+            let flat = self.tuned.flat && hot.same >= self.tuned.flat_points && !at_rest && is_flat(hot);
             if off || full || flat || hot.run != 0 || hot.flags & (ACTIVE | FLAT) != 0 {
                 let upwards = if charted { hot.chart > 0.0 } else { up >= down };
                 let (distance, threshold) = if upwards { (up, t_up) } else { (down, t_down) };

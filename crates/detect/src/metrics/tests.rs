@@ -355,6 +355,19 @@ fn a_varying_series_that_goes_flat_alarms_and_ends() {
 }
 
 #[test]
+fn stalls_that_stop_are_rest_and_requests_that_stop_are_silence() {
+    // A counter of whole things, some every reading, then none for a quarter of an hour.
+    let total = |i: i64| (0..=i.min(199)).map(|k| (6.0 + 3.0 * noise(k, 8)).round()).sum::<f64>();
+    let counter = |name: &'static str| {
+        run((0..290).map(|i| Point { kind: SeriesKind::Counter, ..named("host/db1", name, i, total(i)) }))
+    };
+    let stalls = counter("node_pressure_io_stalled_seconds_total");
+    assert!(stalls.opened().iter().all(|a| a.direction != Direction::Flat), "{:?}", stalls.opened());
+    let requests = counter("http_requests_total");
+    assert!(!requests.opened().is_empty());
+}
+
+#[test]
 fn a_disk_that_fills_is_foreseen() {
     let value = |i: i64| 0.40 + 0.0005 * i as f64 + 0.0005 * noise(i, 1);
     let rig = run((0..700).map(|i| named("host/db1", "system_disk_used_ratio", i, value(i))));
