@@ -3,11 +3,11 @@
 use super::db::{Arg, Row, Tx};
 use crate::append::{self, EMPTY_HEAD, Existing, Prepared};
 use crate::rows::{self, AnomalyRow, IncidentRow};
-use crate::{ChainHead, ChainLink, Commit, StoreError, TokenRow};
-use nightshift_model::{Incident, IncidentId, JournalEvent, Timestamp};
-use std::collections::BTreeSet;
+use crate::{ChainHead, ChainLink, Commit, Cursor, Document, StoreError, TokenRow};
+use nightshift_model::{Anomaly, Change, Incident, IncidentId, JournalEvent, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Rows of the journal in one statement: few enough for every database's limit of parameters.
+/// Rows in one statement: few enough for every database's limit of parameters.
 const ROWS_A_STATEMENT: usize = 50;
 
 /// One unit: all of it is written, or none.
@@ -76,18 +76,20 @@ async fn existing(
     numbers: BTreeSet<u64>,
 ) -> Result<Existing, StoreError> {
     let mut existing = Existing::default();
-    for id in ids {
-        let sql = "SELECT body FROM incidents WHERE tenant = $1 AND id = $2";
-        let rows = tx.fetch("read an incident", sql, &[Arg::Text(tenant), Arg::Blob(&id.to_bytes())]).await?;
-        if let Some(row) = rows.first() {
-            existing.incidents.insert(id, rows::decode("an incident", &row.blob(0)?)?);
+    let ids: Vec<[u8; 16]> = ids.into_iter().map(IncidentId::to_bytes).collect();
+    for chunk in ids.chunks(ROWS_A_STATEMENT) {
+        let keys = chunk.iter().map(|id| Arg::Blob(id));
+        let rows = fetch_in(tx, "read incidents", "SELECT id, body FROM incidents", tenant, "id", keys).await?;
+        for row in rows {
+            let incident: Incident = rows::decode("an incident", &row.blob(1)?)?;
+            existing.incidents.insert(incident.id, incident);
         }
     }
-    for number in numbers {
-        let Ok(n) = i64::try_from(number) else { continue };
-        let sql = "SELECT number FROM incidents WHERE tenant = $1 AND number = $2";
-        if !tx.fetch("look for a number", sql, &[Arg::Text(tenant), Arg::Int(n)]).await?.is_empty() {
-            existing.numbers.insert(number);
+    let numbers: Vec<i64> = numbers.into_iter().filter_map(|n| i64::try_from(n).ok()).collect();
+    for chunk in numbers.chunks(ROWS_A_STATEMENT) {
+        let keys = chunk.iter().map(|n| Arg::Int(*n));
+        for row in fetch_in(tx, "look for numbers", "SELECT number FROM incidents", tenant, "number", keys).await? {
+            existing.numbers.insert(row.count(0)?);
         }
     }
     Ok(existing)
@@ -108,43 +110,10 @@ async fn run_commit(tx: &mut Tx, tenant: &str, commit: Commit) -> Result<Done, S
         existing(tx, tenant, append::named(&commit.journal), append::wanted_numbers(&commit.journal)).await?;
     let prepared = append::prepare(tenant, before, existing, commit.journal)?;
     let done = put_prepared(tx, tenant, prepared).await?;
-    for a in &commit.anomalies {
-        put_anomaly(tx, tenant, &a.id.to_bytes(), &AnomalyRow::of(a)?).await?;
-    }
-    for c in &commit.changes {
-        let sql = "INSERT INTO changes (tenant, id, at, body) VALUES ($1, $2, $3, $4) \
-                   ON CONFLICT (tenant, id) DO NOTHING";
-        let (id, body) = (c.id.to_bytes(), rows::change_body(c)?);
-        tx.execute("keep a change", sql, &[Arg::Text(tenant), Arg::Blob(&id), Arg::Int(c.at.0), Arg::Blob(&body)])
-            .await?;
-    }
-    for d in &commit.documents {
-        let place = [Arg::Text(tenant), Arg::Text(&d.collection), Arg::Blob(d.key.as_bytes())];
-        match &d.body {
-            Some(body) => {
-                let sql = "INSERT INTO documents (tenant, collection, key, body) VALUES ($1, $2, $3, $4) \
-                           ON CONFLICT (tenant, collection, key) DO UPDATE SET body = excluded.body";
-                tx.execute("keep a document", sql, &[place[0], place[1], place[2], Arg::Blob(body)]).await?;
-            }
-            None => {
-                let sql = "DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND key = $3";
-                tx.execute("remove a document", sql, &place).await?;
-            }
-        }
-    }
-    for c in &commit.cursors {
-        let sql = "INSERT INTO cursors (tenant, consumer, topic, part, next_offset) VALUES ($1, $2, $3, $4, $5) \
-                   ON CONFLICT (tenant, consumer, topic, part) DO UPDATE SET next_offset = excluded.next_offset";
-        let next = rows::to_i64("offset", c.next_offset)?;
-        let args = [
-            Arg::Text(tenant),
-            Arg::Text(&c.consumer),
-            Arg::Text(&c.topic),
-            Arg::Int(i64::from(c.partition)),
-            Arg::Int(next),
-        ];
-        tx.execute("move a cursor", sql, &args).await?;
-    }
+    put_anomalies(tx, tenant, &commit.anomalies).await?;
+    put_changes(tx, tenant, &commit.changes).await?;
+    put_documents(tx, tenant, &commit.documents).await?;
+    move_cursors(tx, tenant, &commit.cursors).await?;
     Ok(done)
 }
 
@@ -159,72 +128,177 @@ async fn put_prepared(tx: &mut Tx, tenant: &str, prepared: Prepared) -> Result<D
     if prepared.appended.is_empty() {
         return Ok(Done::default());
     }
-    // Several rows a statement: each statement is a round trip to the driver's thread, or to the server.
-    for chunk in prepared.appended.chunks(ROWS_A_STATEMENT) {
-        let ids: Vec<[u8; 16]> = chunk.iter().map(|a| a.event.incident.to_bytes()).collect();
-        let mut args = vec![Arg::Text(tenant)];
-        let mut sql = "INSERT INTO incident_events (tenant, seq, incident, body, hash) VALUES ".to_owned();
-        for (i, (append::Appended { link, .. }, id)) in chunk.iter().zip(&ids).enumerate() {
-            let n = args.len();
-            let comma = if i == 0 { "" } else { ", " };
-            sql.push_str(&format!("{comma}($1, ${}, ${}, ${}, ${})", n + 1, n + 2, n + 3, n + 4));
-            args.push(Arg::Int(rows::to_i64("sequence number", link.seq)?));
-            args.extend([Arg::Blob(id), Arg::Blob(&link.body), Arg::Blob(&link.hash)]);
-        }
-        tx.execute("append to the journal", super::db::assembled(sql), &args).await?;
+    let ids: Vec<[u8; 16]> = prepared.appended.iter().map(|a| a.event.incident.to_bytes()).collect();
+    let mut lines = Vec::with_capacity(ids.len());
+    for (append::Appended { link, .. }, id) in prepared.appended.iter().zip(&ids) {
+        let seq = rows::to_i64("sequence number", link.seq)?;
+        lines.push([Arg::Text(tenant), Arg::Int(seq), Arg::Blob(id), Arg::Blob(&link.body), Arg::Blob(&link.hash)]);
     }
+    let insert = "INSERT INTO incident_events (tenant, seq, incident, body, hash)";
+    put_rows(tx, "append to the journal", insert, &lines, "").await?;
     let events = prepared.appended.into_iter().map(|a| a.event).collect();
-    for (id, inc) in &prepared.incidents {
-        put_incident(tx, tenant, *id, inc).await?;
-    }
+    put_incidents(tx, tenant, &prepared.incidents).await?;
     let sql = "UPDATE chain_heads SET count = $1, hash = $2 WHERE tenant = $3";
     let count = rows::to_i64("count", prepared.head.count)?;
     tx.execute("move the head", sql, &[Arg::Int(count), Arg::Blob(&prepared.head.hash), Arg::Text(tenant)]).await?;
     Ok(Done { events, rows: 0, head: Some(prepared.head) })
 }
 
-async fn put_incident(tx: &mut Tx, tenant: &str, id: IncidentId, inc: &Incident) -> Result<(), StoreError> {
-    let row = IncidentRow::of(inc)?;
-    let sql = "INSERT INTO incidents (tenant, id, number, status, severity, updated_at, onset, synthetic, entities, \
-               names, text, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-               ON CONFLICT (tenant, id) DO UPDATE SET number = excluded.number, status = excluded.status, \
-               severity = excluded.severity, updated_at = excluded.updated_at, onset = excluded.onset, \
-               synthetic = excluded.synthetic, entities = excluded.entities, names = excluded.names, \
-               text = excluded.text, body = excluded.body";
-    let id = id.to_bytes();
-    let args = [
-        Arg::Text(tenant),
-        Arg::Blob(&id),
-        Arg::Int(row.number),
-        Arg::Text(&row.status),
-        Arg::Int(row.severity),
-        Arg::Int(row.updated_at),
-        Arg::Int(row.onset),
-        Arg::Int(row.synthetic),
-        Arg::Text(&row.entities),
-        Arg::Text(&row.names),
-        Arg::Text(&row.text),
-        Arg::Blob(&row.body),
-    ];
-    tx.execute("keep an incident", sql, &args).await.map(drop)
+async fn put_incidents(
+    tx: &mut Tx,
+    tenant: &str,
+    incidents: &BTreeMap<IncidentId, Incident>,
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = incidents
+        .iter()
+        .map(|(id, inc)| Ok((id.to_bytes(), IncidentRow::of(inc)?)))
+        .collect::<Result<_, StoreError>>()?;
+    let lines: Vec<_> = rows
+        .iter()
+        .map(|(id, row)| {
+            [
+                Arg::Text(tenant),
+                Arg::Blob(id),
+                Arg::Int(row.number),
+                Arg::Text(&row.status),
+                Arg::Int(row.severity),
+                Arg::Int(row.updated_at),
+                Arg::Int(row.onset),
+                Arg::Int(row.synthetic),
+                Arg::Text(&row.entities),
+                Arg::Text(&row.names),
+                Arg::Text(&row.text),
+                Arg::Blob(&row.body),
+            ]
+        })
+        .collect();
+    let insert = "INSERT INTO incidents (tenant, id, number, status, severity, updated_at, onset, synthetic, entities, \
+                  names, text, body)";
+    let replace = "ON CONFLICT (tenant, id) DO UPDATE SET number = excluded.number, status = excluded.status, \
+                   severity = excluded.severity, updated_at = excluded.updated_at, onset = excluded.onset, \
+                   synthetic = excluded.synthetic, entities = excluded.entities, names = excluded.names, \
+                   text = excluded.text, body = excluded.body";
+    put_rows(tx, "keep incidents", insert, &lines, replace).await
 }
 
-async fn put_anomaly(tx: &mut Tx, tenant: &str, id: &[u8], row: &AnomalyRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO anomalies (tenant, id, entity, severity, onset, last_seen, open, body) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-               ON CONFLICT (tenant, id) DO UPDATE SET entity = excluded.entity, severity = excluded.severity, \
-               onset = excluded.onset, last_seen = excluded.last_seen, open = excluded.open, body = excluded.body";
-    let args = [
-        Arg::Text(tenant),
-        Arg::Blob(id),
-        Arg::Blob(&row.entity),
-        Arg::Int(row.severity),
-        Arg::Int(row.onset),
-        Arg::Int(row.last_seen),
-        Arg::Int(row.open),
-        Arg::Blob(&row.body),
-    ];
-    tx.execute("keep an anomaly", sql, &args).await.map(drop)
+async fn put_anomalies(tx: &mut Tx, tenant: &str, anomalies: &[Anomaly]) -> Result<(), StoreError> {
+    let rows: Vec<_> = newest(anomalies, |a| a.id)
+        .into_iter()
+        .map(|a| Ok((a.id.to_bytes(), AnomalyRow::of(a)?)))
+        .collect::<Result<_, StoreError>>()?;
+    let lines: Vec<_> = rows
+        .iter()
+        .map(|(id, row)| {
+            [
+                Arg::Text(tenant),
+                Arg::Blob(id),
+                Arg::Blob(&row.entity),
+                Arg::Int(row.severity),
+                Arg::Int(row.onset),
+                Arg::Int(row.last_seen),
+                Arg::Int(row.open),
+                Arg::Blob(&row.body),
+            ]
+        })
+        .collect();
+    let insert = "INSERT INTO anomalies (tenant, id, entity, severity, onset, last_seen, open, body)";
+    let replace = "ON CONFLICT (tenant, id) DO UPDATE SET entity = excluded.entity, severity = excluded.severity, \
+                   onset = excluded.onset, last_seen = excluded.last_seen, open = excluded.open, body = excluded.body";
+    put_rows(tx, "keep anomalies", insert, &lines, replace).await
+}
+
+async fn put_changes(tx: &mut Tx, tenant: &str, changes: &[Change]) -> Result<(), StoreError> {
+    let rows: Vec<_> =
+        changes.iter().map(|c| Ok((c.id.to_bytes(), rows::change_body(c)?))).collect::<Result<_, StoreError>>()?;
+    let lines: Vec<_> = changes
+        .iter()
+        .zip(&rows)
+        .map(|(c, (id, body))| [Arg::Text(tenant), Arg::Blob(id), Arg::Int(c.at.0), Arg::Blob(body)])
+        .collect();
+    let insert = "INSERT INTO changes (tenant, id, at, body)";
+    put_rows(tx, "keep changes", insert, &lines, "ON CONFLICT (tenant, id) DO NOTHING").await
+}
+
+async fn put_documents(tx: &mut Tx, tenant: &str, documents: &[Document]) -> Result<(), StoreError> {
+    let mut lines = Vec::with_capacity(documents.len());
+    for d in newest(documents, |d| (&d.collection, &d.key)) {
+        let (collection, key) = (Arg::Text(&d.collection), Arg::Blob(d.key.as_bytes()));
+        match &d.body {
+            Some(body) => lines.push([Arg::Text(tenant), collection, key, Arg::Blob(body)]),
+            None => {
+                let sql = "DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND key = $3";
+                tx.execute("remove a document", sql, &[Arg::Text(tenant), collection, key]).await?;
+            }
+        }
+    }
+    let insert = "INSERT INTO documents (tenant, collection, key, body)";
+    let replace = "ON CONFLICT (tenant, collection, key) DO UPDATE SET body = excluded.body";
+    put_rows(tx, "keep documents", insert, &lines, replace).await
+}
+
+async fn move_cursors(tx: &mut Tx, tenant: &str, cursors: &[Cursor]) -> Result<(), StoreError> {
+    let mut lines = Vec::with_capacity(cursors.len());
+    for c in newest(cursors, |c| (&c.consumer, &c.topic, c.partition)) {
+        lines.push([
+            Arg::Text(tenant),
+            Arg::Text(&c.consumer),
+            Arg::Text(&c.topic),
+            Arg::Int(i64::from(c.partition)),
+            Arg::Int(rows::to_i64("offset", c.next_offset)?),
+        ]);
+    }
+    let insert = "INSERT INTO cursors (tenant, consumer, topic, part, next_offset)";
+    let replace = "ON CONFLICT (tenant, consumer, topic, part) DO UPDATE SET next_offset = excluded.next_offset";
+    put_rows(tx, "move cursors", insert, &lines, replace).await
+}
+
+/// Of things with the same key the last one: a statement may touch a row only once.
+fn newest<'a, T, K: Ord>(all: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<&'a T> {
+    let last: BTreeMap<K, usize> = all.iter().enumerate().map(|(i, one)| (key(one), i)).collect();
+    let mut places: Vec<usize> = last.into_values().collect();
+    places.sort_unstable();
+    places.into_iter().filter_map(|i| all.get(i)).collect()
+}
+
+/// Inserts rows, many a statement: each statement is a round trip to the driver's thread, or to the server.
+async fn put_rows<const N: usize>(
+    tx: &mut Tx,
+    what: &str,
+    insert: &str,
+    lines: &[[Arg<'_>; N]],
+    on_conflict: &str,
+) -> Result<(), StoreError> {
+    for chunk in lines.chunks(ROWS_A_STATEMENT) {
+        let mut sql = format!("{insert} VALUES ");
+        for row in 0..chunk.len() {
+            sql.push_str(if row == 0 { "(" } else { ", (" });
+            for column in 0..N {
+                let comma = if column == 0 { "" } else { ", " };
+                sql.push_str(&format!("{comma}${}", row * N + column + 1));
+            }
+            sql.push(')');
+        }
+        sql.push(' ');
+        sql.push_str(on_conflict);
+        tx.execute(what, super::db::assembled(sql), chunk.as_flattened()).await?;
+    }
+    Ok(())
+}
+
+/// Rows of a tenant whose `column` is one of `keys`.
+async fn fetch_in<'a>(
+    tx: &mut Tx,
+    what: &str,
+    select: &str,
+    tenant: &'a str,
+    column: &str,
+    keys: impl Iterator<Item = Arg<'a>>,
+) -> Result<Vec<Row>, StoreError> {
+    let mut args = vec![Arg::Text(tenant)];
+    args.extend(keys);
+    let places: Vec<String> = (2..=args.len()).map(|n| format!("${n}")).collect();
+    let sql = format!("{select} WHERE tenant = $1 AND {column} IN ({})", places.join(", "));
+    tx.fetch(what, super::db::assembled(sql), &args).await
 }
 
 /// Projects every tenant anew if another version of the program made the projection.
@@ -250,7 +324,7 @@ async fn rebuild(tx: &mut Tx, tenant: &str) -> Result<Done, StoreError> {
     for id in super::read::journalled(tx, tenant).await? {
         let events = super::read::incident_events(tx, tenant, id).await?;
         let inc = append::fold(&events).ok_or_else(|| crate::audit::never_opened(id))?;
-        put_incident(tx, tenant, id, &inc).await?;
+        put_incidents(tx, tenant, &BTreeMap::from([(id, inc)])).await?;
     }
     Ok(Done::default())
 }
