@@ -15,6 +15,8 @@ mod alarm;
 mod budget;
 pub(crate) mod codec;
 pub mod config;
+#[doc(hidden)]
+pub mod embed;
 mod engine;
 mod evt;
 mod hot;

@@ -1,0 +1,146 @@
+//! Shape: has this series ever looked like this? A lagged embedding against a bounded set of remembered shapes.
+//!
+//! Lives here: [`Embed`], the state of one series: a window of block means ([`window`]), the shapes seen so far
+//! ([`bank`]) and how unusual a distance is among the distances of this series ([`tail`]). Never here: alarms, names,
+//! other series.
+//!
+//! The idea is that of adaptive resonance (Carpenter and Grossberg 1987; Carpenter, Grossberg and Rosen 1991): an input
+//! that resonates with a known category at the vigilance moves that category a little; one that does not founds a new
+//! one, and how far it was from the nearest is its novelty. The categories are a bounded set, so the cost of a sample
+//! does not grow with the history, as that of a matrix profile would. The step from distance to probability is that of
+//! conformal detection: the share of this series' own past that was as novel (Burnaev and Ishimtsev 2016), with an
+//! exponential tail beyond what was seen.
+
+mod bank;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use super::Wire;
+use super::codec::wire_struct;
+use bank::Bank;
+use tail::Tail;
+use window::{Range, Window};
+
+/// Version of the state's bytes and of its meaning: raise it with either.
+pub const EMBED_VERSION: u16 = 1;
+
+/// What a sample looked like beside the past of its series.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Surprise {
+    /// -log10 of the probability of a shape at least as novel in this series, at least 0; 0 while too little is known.
+    pub nlp: f32,
+    /// Distance to the nearest remembered shape, in units of the usual range of the series; 0 while it is learning.
+    pub novelty: f32,
+}
+
+/// Shape memory of one series: fixed size, no allocation, constant cost per sample.
+///
+/// Scores do not depend on the offset or the (positive) scale of the values, beyond the precision of `f32`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embed {
+    /// First value: the others are kept relative to it, so that `f32` suffices for counters and temperatures alike.
+    origin: f64,
+    last_ns: i64,
+    window: Window,
+    range: Range,
+    bank: Bank,
+    tail: Tail,
+}
+
+macro_rules! wire_array {
+    ($($t:ty),*) => {$(
+        impl<const N: usize> Wire for [$t; N] {
+            fn put(&self, out: &mut Vec<u8>) {
+                self.iter().for_each(|v| v.put(out));
+            }
+            fn take(from: &mut &[u8]) -> Option<Self> {
+                let mut all = [<$t>::default(); N];
+                for v in &mut all {
+                    *v = Wire::take(from)?;
+                }
+                Some(all)
+            }
+        }
+    )*};
+}
+wire_array!(f32, u32, u16);
+
+wire_struct!(Embed { origin, last_ns, window, range, bank, tail });
+
+impl Default for Embed {
+    fn default() -> Self {
+        Self {
+            origin: f64::NAN,
+            last_ns: i64::MIN,
+            window: Window::default(),
+            range: Range::default(),
+            bank: Bank::default(),
+            tail: Tail::default(),
+        }
+    }
+}
+
+impl Embed {
+    /// Takes the next sample and says how novel the window that ends with it is.
+    ///
+    /// `at_ns`: its time, nanoseconds since the epoch. A sample that is not newer than the one before, or whose value is
+    /// not finite, changes nothing and surprises nobody.
+    pub fn step(&mut self, at_ns: i64, value: f64) -> Surprise {
+        if !value.is_finite() || at_ns <= self.last_ns {
+            return Surprise::default();
+        }
+        self.last_ns = at_ns;
+        if self.origin.is_nan() {
+            self.origin = value;
+        }
+        // Beyond f32 (or after an overflow of the difference) the edge of f32 is novel enough.
+        let v = ((value - self.origin) as f32).clamp(-1e18, 1e18);
+        let seen = self.range.seen();
+        if seen < Range::WARM {
+            self.bank.scratch()[seen] = v;
+            if self.range.count() == Range::WARM {
+                self.start();
+            }
+            return Surprise::default();
+        }
+        self.range.learn(v);
+        self.look(v)
+    }
+
+    /// The first samples are all there: the range is known, and they are the first shapes.
+    fn start(&mut self) {
+        let mut first = [0.0; Range::WARM];
+        first.copy_from_slice(&self.bank.scratch()[..Range::WARM]);
+        self.bank = Bank::default();
+        self.range.start(first);
+        for v in first {
+            self.look(v);
+        }
+    }
+
+    fn look(&mut self, v: f32) -> Surprise {
+        let Some(shape) = self.window.push(v) else { return Surprise::default() };
+        let Some(novelty) = self.bank.meet(&shape, self.range.width()) else { return Surprise::default() };
+        Surprise { nlp: self.tail.rank(novelty), novelty }
+    }
+
+    /// The state as bytes, [`EMBED_VERSION`] first.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(size_of::<Self>() + 2);
+        EMBED_VERSION.put(&mut out);
+        self.put(&mut out);
+        out
+    }
+
+    /// The state that [`Embed::to_bytes`] wrote; `None` for other bytes or another version.
+    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let from = &mut bytes;
+        if u16::take(from)? != EMBED_VERSION {
+            return None;
+        }
+        let state = Self::take(from)?;
+        from.is_empty().then_some(state)
+    }
+}

@@ -1,0 +1,64 @@
+//! How unusual a novelty is among those of the same series.
+
+use super::super::codec::wire_struct;
+
+/// Distances before there is a distribution.
+const FIRST: usize = 64;
+
+/// Quantiles of the logarithm of the novelty, followed by stochastic approximation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tail {
+    first: [f32; FIRST],
+    seen: u32,
+    q50: f32,
+    q90: f32,
+    q99: f32,
+}
+
+wire_struct!(Tail { first, seen, q50, q90, q99 });
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { first: [0.0; FIRST], seen: 0, q50: 0.0, q90: 0.0, q99: 0.0 }
+    }
+}
+
+impl Tail {
+    /// Samples after which the quantiles forget as fast as they learn.
+    const MEMORY: f32 = 4000.0;
+    /// Step of the stochastic approximation, in spans of the quantiles.
+    const STEP: f32 = 3.0;
+
+    /// -log10 of the probability of a novelty as large as this one; learns it.
+    pub(super) fn rank(&mut self, novelty: f32) -> f32 {
+        let x = (novelty + 1e-6).ln();
+        let seen = self.seen as usize;
+        self.seen = self.seen.saturating_add(1);
+        if seen < FIRST {
+            self.first[seen] = x;
+            if seen + 1 == FIRST {
+                let mut sorted = self.first;
+                sorted.sort_unstable_by(f32::total_cmp);
+                (self.q50, self.q90, self.q99) = (sorted[FIRST / 2], sorted[FIRST * 9 / 10], sorted[FIRST - 1]);
+            }
+            return 0.0;
+        }
+        let body = (self.q90 - self.q50).max(1e-9);
+        let tail = (self.q99 - self.q90).max(0.25 * body);
+        // Log-linear in the body, an exponential tail of the logarithm (a power law of the novelty) beyond it.
+        let nlp = if x <= self.q50 {
+            0.0
+        } else if x <= self.q90 {
+            0.3 + 0.7 * (x - self.q50) / body
+        } else {
+            1.0 + (x - self.q90) / tail
+        };
+        let step = Self::STEP * (self.q99 - self.q50).max(1e-9) / (self.seen as f32).min(Self::MEMORY);
+        self.q50 += step * if x > self.q50 { 0.5 } else { -0.5 };
+        self.q90 += step * if x > self.q90 { 0.9 } else { -0.1 };
+        self.q99 += 3.0 * step * if x > self.q99 { 0.99 } else { -0.01 };
+        self.q90 = self.q90.max(self.q50);
+        self.q99 = self.q99.max(self.q90);
+        nlp.min(99.0)
+    }
+}
