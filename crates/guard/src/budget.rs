@@ -7,26 +7,21 @@
 
 use crate::config::BudgetConfig;
 use crate::judge::risk_floor;
-use nightshift_model::{EntityId, Plan, PlanStep, Timestamp, time::NANOS_PER_SEC};
-use nightshift_topology::Slo;
+use nightshift_model::slo::{BUCKET_MINUTES_MAX, Indicator, MinuteOf, Slo, TallyRing};
+use nightshift_model::{EntityId, Plan, PlanStep, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+
+pub use nightshift_model::slo::UPTIME;
 
 /// Buckets of one objective's window, unless an hour each is not enough.
 const BUCKETS: u64 = 720;
-/// Minutes of a bucket at most: one bit each.
-const BUCKET_MINUTES_MAX: u64 = 60;
 /// Seconds in a minute.
 const MINUTE: u64 = 60;
-/// Indicator of an objective that counts minutes instead of requests.
-pub const UPTIME: &str = "uptime";
-/// Words of an indicator that is about requests that fail or succeed; an empty one is too. Any other (a latency) cannot
-/// be counted from requests and errors.
-const COUNTABLE: [&str; 4] = ["error", "success", "availab", "5xx"];
 
-fn is_countable(indicator: &str) -> bool {
-    let lower = indicator.to_ascii_lowercase();
-    lower.is_empty() || lower == UPTIME || COUNTABLE.iter().any(|word| lower.contains(word))
+/// Whether requests and errors tell it; a latency cannot be counted from them.
+fn is_countable(slo: &Slo) -> bool {
+    matches!(Indicator::of(&slo.indicator), Indicator::Requests | Indicator::Uptime)
 }
 
 /// What is left of an entity's error budget: of its objectives, the one with the least.
@@ -42,83 +37,43 @@ pub struct BudgetLeft {
     pub outage_secs: f64,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Bucket {
-    /// Number of the bucket since the epoch.
-    at: i64,
-    /// Minutes that were told, a bit each: a record that is delivered again counts once.
-    seen: u64,
-    total: f64,
-    bad: f64,
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Ring {
     slo: Slo,
-    bucket_secs: u64,
-    buckets: VecDeque<Bucket>,
+    #[serde(flatten)]
+    tallies: TallyRing,
 }
 
 impl Ring {
     fn new(slo: Slo) -> Self {
         // Whole minutes, and few enough buckets: 30 days are 720 hours.
-        let bucket_secs = slo.window_secs.div_ceil(BUCKETS).div_ceil(MINUTE).clamp(1, BUCKET_MINUTES_MAX) * MINUTE;
-        Self { slo, bucket_secs, buckets: VecDeque::new() }
-    }
-
-    fn slot(&self, at: Timestamp) -> i64 {
-        at.nanos().div_euclid(NANOS_PER_SEC).div_euclid(self.bucket_secs as i64)
+        let minutes = slo.window_secs.div_ceil(BUCKETS).div_ceil(MINUTE).clamp(1, BUCKET_MINUTES_MAX);
+        Self { slo, tallies: TallyRing::new(minutes) }
     }
 
     /// Slots of the window that ends with this one.
     fn slots(&self) -> i64 {
-        self.slo.window_secs.div_ceil(self.bucket_secs).max(1) as i64
+        self.slo.window_secs.div_ceil(self.tallies.bucket_secs()).max(1) as i64
     }
 
-    fn observe(&mut self, minute: Timestamp, requests: f64, errors: f64, down_ratio: f64) {
-        let (total, bad) = if self.slo.indicator == UPTIME {
-            (1.0, if requests > 0.0 && errors / requests > down_ratio { 1.0 } else { 0.0 })
-        } else {
-            (requests, errors)
-        };
-        let slot = self.slot(minute);
-        if self.buckets.back().is_some_and(|b| b.at - slot >= self.slots()) {
-            return;
-        }
-        let i = self.buckets.partition_point(|b| b.at < slot);
-        if self.buckets.get(i).is_none_or(|b| b.at != slot) {
-            self.buckets.insert(i, Bucket { at: slot, ..Bucket::default() });
-        }
-        let within = minute.nanos().div_euclid(NANOS_PER_SEC).rem_euclid(self.bucket_secs as i64) / MINUTE as i64;
-        let bit = 1u64 << within;
-        if let Some(bucket) = self.buckets.get_mut(i).filter(|b| b.seen & bit == 0) {
-            bucket.seen |= bit;
-            bucket.total += total;
-            bucket.bad += bad;
-        }
-        let oldest = self.buckets.back().map_or(slot, |b| b.at) - self.slots();
-        while self.buckets.front().is_some_and(|b| b.at <= oldest) {
-            self.buckets.pop_front();
+    fn observe(&mut self, at: Timestamp, minute: &MinuteOf, down_ratio: f64) {
+        if let Some(tally) = Indicator::of(&self.slo.indicator).count(minute, down_ratio) {
+            let slots = self.slots();
+            self.tallies.observe(at, tally, slots);
         }
     }
 
     fn left(&self, now: Timestamp) -> BudgetLeft {
-        let oldest = self.slot(now) - self.slots();
-        let seen = self.buckets.iter().filter(|b| b.at > oldest);
-        let (mut minutes, mut total, mut bad) = (0.0, 0.0, 0.0);
-        for b in seen {
-            minutes += f64::from(b.seen.count_ones());
-            total += b.total;
-            bad += b.bad;
-        }
-        let allowed_share = (1.0 - self.slo.objective / 100.0).max(0.0);
+        let sums = self.tallies.sums_after(self.tallies.slot(now) - self.slots());
+        let minutes = sums.minutes as f64;
+        let allowed_share = self.slo.budget_ratio();
         let window_minutes = (self.slo.window_secs as f64 / MINUTE as f64).max(1.0);
         // The rate of what was seen stands for the whole window: half an hour of history does not make half an hour's
         // budget out of a month's.
-        let allowed = total / f64::max(minutes, 1.0) * window_minutes.max(minutes) * allowed_share;
+        let allowed = sums.tally.total / f64::max(minutes, 1.0) * window_minutes.max(minutes) * allowed_share;
         BudgetLeft {
             objective: self.slo.name.clone(),
-            left: (total > 0.0 && allowed > 0.0).then(|| 1.0 - bad / allowed),
+            left: (sums.tally.total > 0.0 && allowed > 0.0).then(|| 1.0 - sums.tally.bad / allowed),
             coverage: (minutes / window_minutes).min(1.0),
             outage_secs: self.slo.window_secs as f64 * allowed_share,
         }
@@ -173,9 +128,9 @@ impl Budgets {
         if !requests.is_finite() || !errors.is_finite() || requests < 0.0 {
             return;
         }
-        let errors = errors.clamp(0.0, requests);
-        for ring in rings.iter_mut().filter(|r| is_countable(&r.slo.indicator)) {
-            ring.observe(minute, requests, errors, self.config.down_ratio);
+        let told = MinuteOf { requests: Some(requests), errors: Some(errors), ..MinuteOf::default() };
+        for ring in rings.iter_mut() {
+            ring.observe(minute, &told, self.config.down_ratio);
         }
     }
 
@@ -184,8 +139,8 @@ impl Budgets {
     /// objective is declared.
     pub fn left(&self, entity: &EntityId, now: Timestamp) -> Option<BudgetLeft> {
         let rings = self.entities.get(entity)?;
-        let any = rings.iter().any(|r| is_countable(&r.slo.indicator));
-        let speaks = rings.iter().filter(|r| !any || is_countable(&r.slo.indicator));
+        let any = rings.iter().any(|r| is_countable(&r.slo));
+        let speaks = rings.iter().filter(|r| !any || is_countable(&r.slo));
         let key = |b: &BudgetLeft| b.left.unwrap_or(f64::NEG_INFINITY);
         speaks.map(|r| r.left(now)).min_by(|a, b| key(a).total_cmp(&key(b)))
     }
@@ -365,7 +320,7 @@ mod tests {
         for n in 0..100_000 {
             budgets.observe(&a, minute(n), 10.0, 0.0);
         }
-        assert!(budgets.entities[&a][0].buckets.len() <= BUCKETS as usize);
+        assert!(budgets.entities[&a][0].tallies.buckets().len() <= BUCKETS as usize);
         assert!((budgets.left(&a, minute(99_999)).unwrap().coverage - 1.0).abs() < 0.01);
         for (requests, errors) in [(f64::NAN, 0.0), (1.0, f64::INFINITY), (-1.0, 0.0)] {
             let before = budgets.clone();

@@ -22,6 +22,7 @@ pub mod journal;
 pub mod person;
 pub mod plan;
 pub mod severity;
+pub mod slo;
 pub mod time;
 pub mod topics;
 pub mod topology;
@@ -53,6 +54,7 @@ pub use plan::{
     Verification,
 };
 pub use severity::Severity;
+pub use slo::Slo;
 pub use time::Timestamp;
 pub use topology::{EdgeKind, Observation};
 pub use verdict::{Decision, Reason, Verdict};

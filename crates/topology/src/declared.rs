@@ -1,6 +1,6 @@
 //! What people declare of a service.
 
-use nightshift_model::{EdgeKind, EntityId};
+use nightshift_model::{EdgeKind, EntityId, Slo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,20 +40,6 @@ impl std::str::FromStr for Criticality {
             .find(|c| c.as_str().eq_ignore_ascii_case(text))
             .ok_or_else(|| format!("`{text}` is not one of P0, P1, P2, P3"))
     }
-}
-
-/// One objective of a service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Slo {
-    /// Its name, unique within the service.
-    pub name: String,
-    /// Share of good events, in percent, above 0 and below 100.
-    pub objective: f64,
-    /// Seconds over which it is counted.
-    pub window_secs: u64,
-    /// What is counted: the name of a metric or an expression; empty when not said.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub indicator: String,
 }
 
 /// One declared dependency.

@@ -1,8 +1,8 @@
 //! The topology file: reading it, with every problem told at once.
 
-use crate::declared::{Criticality, Dependency, ServiceSpec, Slo};
+use crate::declared::{Criticality, Dependency, ServiceSpec};
 use crate::yaml::{self, Node, Problem, Value, nearest};
-use nightshift_model::{EdgeKind, EntityId};
+use nightshift_model::{EdgeKind, EntityId, Slo};
 use std::collections::BTreeMap;
 
 /// Largest file that is read, in bytes.

@@ -18,10 +18,11 @@ mod view;
 pub mod yaml;
 
 pub use config::{SpanJoinerConfig, TopologyConfig};
-pub use declared::{Criticality, Dependency, ServiceSpec, Slo};
+pub use declared::{Criticality, Dependency, ServiceSpec};
 pub use file::{FILE_BYTES_MAX, PROBLEMS_MAX, SERVICES_MAX, TopologyFile};
 pub use graph::{EdgeInfo, EntityInfo, Rejected, Topology};
 pub use joiner::SpanJoiner;
+pub use nightshift_model::Slo;
 pub use query::Neighbour;
 pub use rows::{ALIAS, EDGE, ENTITY, Row};
 pub use yaml::Problem;
