@@ -7,7 +7,7 @@ use nightshift_bus::{Bus, DeadLetter, MemoryConfig, Outgoing, TopicSpec};
 use nightshift_health::SelfMetrics;
 use nightshift_model::batch::{BatchBuilder, SeriesKind, labels};
 use nightshift_model::{
-    EntityId, EntityMeta, Envelope, EnvelopeId, ManualClock, Routing, Timestamp, envelope, proto, topics,
+    Clock, EntityId, EntityMeta, Envelope, EnvelopeId, ManualClock, Routing, Timestamp, envelope, proto, topics,
 };
 use nightshift_store::{MemoryStore, Store};
 use prost::Message as _;
@@ -140,6 +140,42 @@ fn what_cannot_be_read_stops_nobody_and_is_kept() {
         }
         reasons.sort();
         assert_eq!(reasons, ["malformed", "malformed", "malformed_batch", "newer_version", "unknown_schema"]);
+    });
+}
+
+/// LEASE-1: a worker with nothing to do keeps its lease, so that the first anomaly after a quiet hour is no takeover.
+#[test]
+fn an_idle_worker_keeps_its_lease() {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(MemoryConfig::default()));
+        let specs: Vec<TopicSpec> =
+            topics::ALL.iter().map(|t| TopicSpec { name: t.name.into(), partitions: t.partitions() }).collect();
+        bus.ensure_topics(&specs).await.unwrap();
+        let clock = Arc::new(ManualClock::at(NOW));
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (_sender, commands) = tokio::sync::mpsc::channel(1);
+        let mut agent = IncidentAgent::start(IncidentParts {
+            bus,
+            store: store.clone(),
+            clock: clock.clone(),
+            counters: SelfMetrics::default(),
+            diagnose: Default::default(),
+            declared: Default::default(),
+            listeners: Default::default(),
+            commands: Arc::new(parking_lot::Mutex::new(commands)),
+            response: Response::idle(),
+        })
+        .await
+        .unwrap();
+        for _ in 0..600 {
+            clock.advance(Duration::from_secs(1));
+            agent.turn(Duration::ZERO).await.unwrap();
+            let leases = store.documents("default", "responder.lease").await.unwrap();
+            let lease: serde_json::Value = serde_json::from_slice(leases[0].body.as_ref().unwrap()).unwrap();
+            let until: Timestamp = serde_json::from_value(lease["until"].clone()).unwrap();
+            assert!(until > clock.now(), "the lease ran out at {until}");
+            assert_eq!(lease["epoch"], 1, "it was never taken over");
+        }
     });
 }
 

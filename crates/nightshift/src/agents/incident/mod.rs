@@ -474,12 +474,13 @@ impl IncidentAgent {
         state.put_guard(&mut step, now);
         self.learn(tenant, &mut step, now).await?;
         let Some(state) = self.tenants.get_mut(tenant) else { return Ok(()) };
+        let expected = state.lease.expected();
+        // Renewed in quiet times too: a lease that ran out is a takeover, with everything built anew.
+        let renewed = state.lease.renew(now);
+        let ran_out = || AgentError::State(format!("the lease of tenant `{tenant}` ran out"));
+        step.commit.documents.extend(renewed.map_err(|()| ran_out())?.map(|(_, put)| put));
         if !step.commit.is_empty() {
             let grew = !step.commit.journal.is_empty();
-            let expected = state.lease.expected();
-            let renewed = state.lease.renew(now);
-            let ran_out = || AgentError::State(format!("the lease of tenant `{tenant}` ran out"));
-            step.commit.documents.extend(renewed.map_err(|()| ran_out())?.map(|(_, put)| put));
             step.commit.expects.push(expected);
             let rows = self.parts.store.commit(tenant, step.commit).await?;
             // Errands first: a reading that is waited for must be watched before anybody is told to make it.
