@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod models;
 pub mod rules;
 pub mod sealed;
+pub mod slo;
 
 pub use backtest::{RowVerdict, SeriesBacktest};
 pub use features::{FeatureRow, FeaturesConfig};

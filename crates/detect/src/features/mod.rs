@@ -1,14 +1,20 @@
 //! Features per service and minute: latency (mean, p95, p99), error ratio, request rate, CPU, memory.
 //!
-//! Lives here: what spans and samples give them, the minutes in event time and when they close, and a cheap check of
-//! error ratio and latency against a fixed window of 50 minutes. Never here: storage; rows leave as effects.
+//! Lives here: what spans and samples give them, the minutes in event time and when they close, a cheap check of
+//! error ratio and latency against a fixed window of 50 minutes, and the forest that looks at a minute as a whole
+//! ([`ForestConfig`]). Minutes go on to [`crate::slo`]. Never here: storage; rows leave as effects.
 //!
 //! A row is of one entity that is a service or workload (or names one): entities are what shards are made of, so one
 //! shard sees all of it. A minute closes when event time is `lateness_secs` past its end; what comes later is counted.
 
+mod forest;
 mod window;
 
+pub use forest::ForestConfig;
+
 use crate::metrics::{Effects, Wire, wire_struct};
+use crate::slo::{BurnConfig, Burns};
+use forest::Forests;
 use nightshift_model::batch::SeriesKind;
 use nightshift_model::families::{Reading, SignalFamily};
 use nightshift_model::time::NANOS_PER_SEC;
@@ -28,6 +34,8 @@ const BUCKET_RATIO: f64 = 1.1;
 const BUCKETS: usize = 240;
 /// Open minutes of a shard, at most: beyond it the oldest closes early.
 const OPEN_MAX: usize = 20_000;
+/// Version of the state's form. Another one is refused, and the shard replays the bus. 2: forests and burns.
+const STATE_VERSION: u16 = 2;
 
 /// Features per service and minute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,11 +51,22 @@ pub struct FeaturesConfig {
     /// Sigmas of that check.
     #[schemars(range(min = 0.5, max = 100.0))]
     pub sigma: f64,
+    /// What is odd only jointly.
+    pub forest: ForestConfig,
+    /// Error budgets that burn too fast.
+    pub burn: BurnConfig,
 }
 
 impl Default for FeaturesConfig {
     fn default() -> Self {
-        Self { enabled: true, lateness_secs: 30, check: true, sigma: 2.5 }
+        Self {
+            enabled: true,
+            lateness_secs: 30,
+            check: true,
+            sigma: 2.5,
+            forest: ForestConfig::default(),
+            burn: BurnConfig::default(),
+        }
     }
 }
 
@@ -213,6 +232,8 @@ pub(crate) struct Features {
     open: BTreeMap<(i64, u32), Minute>,
     /// By entity and feature (0 error ratio, 1 latency).
     windows: BTreeMap<(u32, u8), Window>,
+    forests: Forests,
+    pub(crate) burns: Burns,
     watermark: i64,
     closed: i64,
     late: u64,
@@ -220,23 +241,42 @@ pub(crate) struct Features {
 
 impl Features {
     pub(crate) fn new(config: FeaturesConfig) -> Self {
-        Self { config, open: BTreeMap::new(), windows: BTreeMap::new(), watermark: i64::MIN, closed: i64::MIN, late: 0 }
+        Self {
+            forests: Forests::new(config.forest.clone()),
+            burns: Burns::new(config.burn.clone()),
+            config,
+            open: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            watermark: i64::MIN,
+            closed: i64::MIN,
+            late: 0,
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.open.len() * (size_of::<Minute>() + 32 + BUCKETS * 4) + self.windows.len() * (WINDOW * 8 + 96)
+        self.open.len() * (size_of::<Minute>() + 32 + BUCKETS * 4)
+            + self.windows.len() * (WINDOW * 8 + 96)
+            + self.forests.bytes()
+            + self.burns.bytes()
+    }
+
+    fn check_speaks(&self, entity: u32) -> bool {
+        (0..2).any(|f| self.windows.get(&(entity, f)).is_some_and(|w| w.onset.is_some()))
     }
 
     /// Whether the entity's row is not yet written.
     pub(crate) fn holds(&self, entity: u32) -> bool {
         self.open.keys().any(|(_, e)| *e == entity)
-            || (0..2).any(|f| self.windows.get(&(entity, f)).is_some_and(|w| w.onset.is_some()))
+            || self.check_speaks(entity)
+            || self.forests.holds(entity)
+            || self.burns.holds(entity)
     }
 
     pub(crate) fn forget(&mut self, entity: u32) {
         for feature in 0..2 {
             self.windows.remove(&(entity, feature));
         }
+        self.forests.forget(entity);
     }
 
     fn minute(&mut self, entity: u32, at: i64) -> Option<&mut Minute> {
@@ -302,6 +342,7 @@ impl Features {
     pub(crate) fn close<'a>(&mut self, entity: impl Fn(u32) -> Option<(&'a str, &'a EntityMeta)>, out: &mut Effects) {
         let lateness = i64::from(self.config.lateness_secs) * NANOS_PER_SEC;
         let end = self.watermark.saturating_sub(lateness).saturating_sub(MINUTE);
+        let before = self.closed;
         while let Some(first) = self.open.first_entry() {
             let (start, index) = *first.key();
             if start > end {
@@ -314,7 +355,13 @@ impl Features {
             if self.config.check {
                 self.check(index, tenant, meta, &row, out);
             }
+            self.forests.row(index, tenant, meta, &row, self.check_speaks(index), out);
+            self.burns.row(index, tenant, meta, &row, out);
             out.features.push(row);
+        }
+        if self.closed > before {
+            self.forests.roll(self.closed, &entity, out);
+            self.burns.roll(self.closed, &entity, out);
         }
     }
 
@@ -367,6 +414,7 @@ impl Features {
     }
 
     pub(crate) fn put_state(&self, out: &mut Vec<u8>) {
+        STATE_VERSION.put(out);
         self.watermark.put(out);
         self.closed.put(out);
         self.late.put(out);
@@ -380,9 +428,14 @@ impl Features {
             key.put(out);
             window.put(out);
         }
+        self.forests.put_state(out);
+        self.burns.put_state(out);
     }
 
     pub(crate) fn take_state(&mut self, from: &mut &[u8]) -> Option<()> {
+        if u16::take(from)? != STATE_VERSION {
+            return None;
+        }
         self.watermark = i64::take(from)?;
         self.closed = i64::take(from)?;
         self.late = u64::take(from)?;
@@ -400,7 +453,8 @@ impl Features {
             }
             self.windows.insert(key, window);
         }
-        Some(())
+        self.forests.take_state(from)?;
+        self.burns.take_state(from)
     }
 }
 
