@@ -1,170 +1,200 @@
-//! Symptoms in recorded log lines and spans, against a normal period.
+//! Recorded log lines and spans of a case, and what they say about its services.
+//!
+//! Lives here: the rows as they are read, and joining what `spans` and `flow` find into clues. Does not: how either
+//! weighs its rows.
 
-use super::entity;
-use crate::rank::Symptom;
-use nightshift_model::{AnomalyKind, Direction, FaultClass, SignalFamily, Timestamp};
+use super::Case;
+use super::clue::Clue;
+use super::flow::{self, Recording};
+use super::spans::{self, Forest, Names, Slow};
+use super::templates;
+use nightshift_model::SignalFamily;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+/// Id of a trace or a span. Only whether two are the same matters, so 64 bits of a hash stand for the text: among a
+/// million ids, two that share one are found once in forty million recordings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub(super) u64);
+
+impl RecordId {
+    /// Whether there was no text.
+    pub(super) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl From<&str> for RecordId {
+    fn from(text: &str) -> Self {
+        if text.is_empty() {
+            return Self(0);
+        }
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self(hasher.finish().max(1))
+    }
+}
 
 /// One log line.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRow {
     /// Unix nanoseconds.
     pub at_ns: i64,
     /// Service that wrote it.
-    pub service: String,
+    pub service: Arc<str>,
+    /// The trace it was written in; the id of an empty text where none is known.
+    pub trace_id: RecordId,
+    /// The span it was written in.
+    pub span_id: RecordId,
     /// The line.
     pub message: String,
 }
 
 /// One span.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpanRow {
     /// Unix nanoseconds.
     pub start_ns: i64,
     /// Unix nanoseconds.
     pub end_ns: i64,
     /// The trace it belongs to.
-    pub trace_id: String,
+    pub trace_id: RecordId,
     /// Its id.
-    pub span_id: String,
+    pub span_id: RecordId,
     /// Its parent's id; anything that is no span stands for none.
-    pub parent_id: String,
+    pub parent_id: RecordId,
     /// Service that did the work.
-    pub service: String,
+    pub service: Arc<str>,
     /// What it did.
-    pub operation: String,
+    pub operation: Arc<str>,
 }
 
-/// Words that tell of failure in any language of programs.
-const FAILURE: [&str; 8] = ["error", "exception", "fail", "fatal", "panic", "refused", "timeout", "timed out"];
-/// Longest part of a message that makes its template.
-const TEMPLATE_BYTES_MAX: usize = 120;
-/// Spans of one operation needed to speak of its usual time.
-const SPANS_MIN: usize = 5;
+/// Most that traces and logs together add to one service, in log-odds: as much as two kinds of metrics that point elsewhere need to
+/// be turned round, and no more, since a recording may be wrong as a whole.
+const WEIGHT_MAX: f64 = 12.0;
+/// Evidence in nats at which they add 0.63 of that.
+const EVIDENCE_SCALE: f64 = 8.0;
+/// Log-odds below which a clue is not worth a line.
+const CLUE_MIN: f64 = 0.05;
 
-/// A message without what differs from line to line. Coarse on purpose: the miner of the detect room is finer, this
-/// only has to tell a line that is never there from one that always is.
-fn template(message: &str) -> String {
-    let mut out = String::new();
-    for word in message.split_whitespace() {
-        if out.len() > TEMPLATE_BYTES_MAX {
-            break;
-        }
-        let variable = word.bytes().any(|b| b.is_ascii_digit()) || word.len() > 40;
-        out.push_str(if variable { "*" } else { word });
-        out.push(' ');
-    }
-    out
-}
+/// What the traces and logs of a case say, weighed.
+///
+/// Evidence of all services is scaled together: the strongest gets what its strength deserves, the others their share of
+/// it. So what is half as well supported by the same recording stays half as likely however much of it there is.
+pub(super) fn clues(case: &Case) -> Vec<Clue> {
+    let from_ns = (case.alert_at * 1e9) as i64;
+    let (spans, normal_spans) = with_usual(&case.spans, &case.normal_spans, |s| s.start_ns < from_ns);
+    let (logs, normal_logs) = with_usual(&case.logs, &case.normal_logs, |l| l.at_ns < from_ns);
+    let spans_of = spans.iter().chain(normal_spans.iter());
+    let texts = spans_of.flat_map(|s| [&*s.service, &*s.operation]);
+    let names = Names::sorted(texts.chain(logs.iter().chain(normal_logs.iter()).map(|l| &*l.service)));
+    let (now, usual) = (Forest::new(&spans, &names), Forest::new(&normal_spans, &names));
 
-/// Services that write lines of failure which the normal period does not have, or far more of them.
-pub(super) fn log_symptoms(logs: &[LogRow], normal: &[LogRow]) -> Vec<Symptom> {
-    let mut usual: BTreeMap<(&str, String), f64> = BTreeMap::new();
-    for row in normal {
-        *usual.entry((row.service.as_str(), template(&row.message))).or_default() += 1.0;
+    let mut found: BTreeMap<u32, (Slow, flow::Broken)> = BTreeMap::new();
+    for (service, slow) in spans::slow_services(&now, &usual, from_ns, &names) {
+        found.entry(service).or_default().0 = slow;
     }
-    let mut seen: BTreeMap<(&str, String), (f64, i64, &str)> = BTreeMap::new();
-    for row in logs {
-        let slot = seen.entry((row.service.as_str(), template(&row.message))).or_insert((0.0, row.at_ns, &row.message));
-        slot.0 += 1.0;
-        slot.1 = slot.1.min(row.at_ns);
+    let (now, usual) = (Recording { forest: &now, logs: &logs }, Recording { forest: &usual, logs: &normal_logs });
+    for (service, broken) in flow::broken_services(&now, &usual, from_ns, &names) {
+        found.entry(service).or_default().1 = broken;
     }
+    let total = |(slow, broken): &(Slow, flow::Broken)| slow.evidence.max(0.0) + broken.evidence;
+    let most = found.values().map(total).fold(0.0, f64::max);
+    let weight = WEIGHT_MAX * (1.0 - (-most / EVIDENCE_SCALE).exp());
     let mut out = Vec::new();
-    for ((service, template), (count, first, sample)) in seen {
-        let before = usual.get(&(service, template.clone())).copied().unwrap_or(0.0);
-        let lower = template.to_ascii_lowercase();
-        let failure = FAILURE.iter().any(|w| lower.contains(w));
-        // A normal minute is one, a case three: a line is unusual when it is new or comes ten times as often.
-        if count < 3.0 * 10.0 * before || !failure {
-            continue;
-        }
-        let score = if before == 0.0 { 0.8 } else { 0.6 };
-        let sample: String = sample.chars().take(160).collect();
-        out.push(Symptom {
-            evidence_id: format!("log:{service}:{template}"),
-            entity: entity(service),
-            signal: "log".into(),
-            family: None,
-            fault: FaultClass::ErrorRateSpike,
-            direction: Direction::Up,
-            kind: AnomalyKind::Log,
-            score,
-            onset: Timestamp(first),
-            error_ratio: None,
-            text: format!("{count:.0} lines like \"{sample}\", {before:.0} in normal times"),
-            part: String::new(),
-            is_replica: false,
-        });
-    }
-    out
-}
-
-/// Services whose own share of the time (without what they wait for) grew.
-pub(super) fn span_symptoms(spans: &[SpanRow], normal: &[SpanRow]) -> Vec<Symptom> {
-    let usual = own_times(normal);
-    let now = own_times(spans);
-    let mut best: BTreeMap<&str, Symptom> = BTreeMap::new();
-    for (key, (times, first)) in &now {
-        let Some((before, _)) = usual.get(key) else { continue };
-        if times.len() < SPANS_MIN || before.len() < SPANS_MIN {
-            continue;
-        }
-        let (was, is) = (quantile(before, 0.9), quantile(times, 0.9));
-        let growth = (is + 1e6) / (was + 1e6);
-        if growth < 2.0 {
-            continue;
-        }
-        let score = (0.4 + 0.2 * growth.log2().min(3.0)).min(1.0);
-        let (service, operation) = *key;
-        let symptom = Symptom {
-            evidence_id: format!("span:{service}:{operation}"),
-            entity: entity(service),
-            signal: "own_time".into(),
-            family: Some(SignalFamily::Latency),
-            fault: FaultClass::LatencySpike,
-            direction: Direction::Up,
-            kind: AnomalyKind::Statistical,
-            score,
-            onset: Timestamp(*first),
-            error_ratio: None,
-            text: format!(
-                "own time of {operation} in {service}: {:.0} ms where {:.0} ms is usual",
-                is / 1e6,
-                was / 1e6
-            ),
-            part: String::new(),
-            is_replica: false,
+    for (service, (slow, broken)) in &found {
+        let service = names.text(*service);
+        let mut say = |evidence: f64, factor, family, why: String| {
+            let log_odds = if most > 0.0 { weight * evidence / most } else { 0.0 };
+            if log_odds >= CLUE_MIN {
+                let service = service.to_owned();
+                out.push(Clue { service, factor, indicator: String::new(), family, log_odds, own: true, why });
+            }
         };
-        if best.get(service).is_none_or(|b| symptom.score > b.score) {
-            best.insert(service, symptom);
-        }
+        let family = if slow.inside { SignalFamily::Cpu } else { SignalFamily::Latency };
+        let why = slow.worst.as_ref().map_or(String::new(), |w| {
+            format!("{} takes {:.0} ms where {:.0} ms is usual, {} times", w.text, w.now_ms, w.usual_ms, w.calls)
+        });
+        say(slow.evidence, "trace", Some(family), why);
+        say(broken.evidence, "flow", None, broken.text.clone());
     }
-    best.into_values().collect()
-}
-
-/// Own times in nanoseconds, and the first start.
-type OwnTimes<'a> = BTreeMap<(&'a str, &'a str), (Vec<f64>, i64)>;
-
-/// Time of each span less that of its children, in nanoseconds, by service and operation.
-fn own_times(spans: &[SpanRow]) -> OwnTimes<'_> {
-    let mut children: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-    for s in spans {
-        *children.entry((&s.trace_id, &s.parent_id)).or_default() += s.end_ns.saturating_sub(s.start_ns).max(0);
-    }
-    let mut out: OwnTimes<'_> = BTreeMap::new();
-    for s in spans {
-        let whole = s.end_ns.saturating_sub(s.start_ns).max(0);
-        let below = children.get(&(s.trace_id.as_str(), s.span_id.as_str())).copied().unwrap_or(0);
-        let slot = out.entry((&s.service, &s.operation)).or_insert((Vec::new(), s.start_ns));
-        slot.0.push((whole - below).max(0) as f64);
-        slot.1 = slot.1.min(s.start_ns);
-    }
-    for (times, _) in out.values_mut() {
-        times.sort_by(f64::total_cmp);
-    }
+    out.extend(failure_lines(&logs, &normal_logs));
     out
 }
 
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    sorted.get(((sorted.len().saturating_sub(1)) as f64 * q) as usize).copied().unwrap_or(0.0)
+/// The recording and what is usual; where nothing usual was recorded, the time before the alert stands for it.
+fn with_usual<'a, T: Clone>(
+    rows: &'a [T],
+    usual: &'a [T],
+    is_before: impl Fn(&T) -> bool,
+) -> (Cow<'a, [T]>, Cow<'a, [T]>) {
+    if !usual.is_empty() {
+        return (Cow::Borrowed(rows), Cow::Borrowed(usual));
+    }
+    let (before, after): (Vec<T>, Vec<T>) = rows.iter().cloned().partition(|row| is_before(row));
+    (Cow::Owned(after), Cow::Owned(before))
+}
+
+/// Most that lines of failure add, in log-odds. Callers write such lines as well as who failed, and some systems write
+/// them on a quiet day: they decide only where nothing better does.
+const FAILURE_MAX: f64 = 2.0;
+/// Times as many lines of failure as usual that are still no news.
+const FAILURE_FACTOR: f64 = 3.0;
+/// As for own times: the lines of one fault are no independent proofs.
+const FAILURE_CORRELATION: f64 = 0.1;
+
+/// Services that write more lines of failure than usual: the likelihood ratio of two Poisson rates.
+fn failure_lines(logs: &[LogRow], normal: &[LogRow]) -> Vec<Clue> {
+    #[derive(Default)]
+    struct Count<'a> {
+        now: f64,
+        usual: f64,
+        first: Option<(i64, &'a str)>,
+    }
+    let mut counts: BTreeMap<(&str, u64), Count<'_>> = BTreeMap::new();
+    for row in logs.iter().filter(|row| templates::tells_of_failure(&row.message)) {
+        let count = counts.entry((&row.service, templates::template(&row.message))).or_default();
+        count.now += 1.0;
+        let this = (row.at_ns, row.message.as_str());
+        count.first = Some(count.first.map_or(this, |first| first.min(this)));
+    }
+    for row in normal {
+        if let Some(count) = counts.get_mut(&(&*row.service, templates::template(&row.message))) {
+            count.usual += 1.0;
+        }
+    }
+    let longer = if normal.is_empty() { 1.0 } else { (span_secs(logs) / span_secs(normal)).clamp(0.01, 100.0) };
+    let mut best: BTreeMap<&str, (f64, &str, f64, f64)> = BTreeMap::new();
+    for ((service, _), count) in &counts {
+        let expected = (count.usual + 0.5) * longer * FAILURE_FACTOR;
+        if count.now <= expected {
+            continue;
+        }
+        let ratio = count.now * (count.now / expected).ln() - (count.now - expected);
+        let evidence = ratio / (1.0 + FAILURE_CORRELATION * (count.now - 1.0));
+        let log_odds = FAILURE_MAX * (1.0 - (-evidence / EVIDENCE_SCALE).exp());
+        if log_odds >= CLUE_MIN && best.get(service).is_none_or(|b| log_odds > b.0) {
+            let sample = count.first.map_or("", |(_, message)| message);
+            best.insert(service, (log_odds, sample, count.now, count.usual * longer));
+        }
+    }
+    let clue = |(service, (log_odds, sample, now, usual)): (&str, (f64, &str, f64, f64))| Clue {
+        service: service.to_owned(),
+        factor: "log",
+        indicator: "log".to_owned(),
+        family: None,
+        log_odds,
+        own: false,
+        why: format!("{now:.0} lines like \"{}\" where {usual:.0} are usual", templates::shortened(sample)),
+    };
+    best.into_iter().map(clue).collect()
+}
+
+/// Seconds from the first line to the last, at least one.
+fn span_secs(logs: &[LogRow]) -> f64 {
+    let first = logs.iter().map(|row| row.at_ns).min().unwrap_or_default();
+    let last = logs.iter().map(|row| row.at_ns).max().unwrap_or_default();
+    (last.saturating_sub(first) as f64 / 1e9).max(1.0)
 }

@@ -1,18 +1,28 @@
-//! Ranking of recorded cases, for `nightshift backtest rca`: the same symptoms, topology and additive scheme as in
-//! production, with a batch detector in front (median and quartiles of a fault-free period) instead of the streaming
-//! one. The caller reads files; here everything is in memory.
+//! Ranking of recorded cases, for `nightshift backtest rca`: additive like the ranking that runs live (a prior and
+//! log-odds, each with its reason), over whole tables instead of a stream of anomalies. The caller reads files; here
+//! everything is in memory.
+//!
+//! One configuration for all systems. Works with a given call graph, with the calls that names of metrics tell, and
+//! with neither. What each metric says is in [`facts`], where blame goes in [`blame`]; logs and traces come in as
+//! [`clue`]s.
 
+mod blame;
 mod clue;
-mod deviation;
+mod departure;
+mod facts;
+mod flow;
+mod frame;
 mod lines;
+mod spans;
+mod templates;
 
-use crate::rank::{self, Symptom};
-use crate::{Priors, RankConfig};
-pub use deviation::Frame;
-pub use lines::{LogRow, SpanRow};
-use nightshift_model::{EdgeKind, EntityId, Hypothesis, Observation, Timestamp, families};
-use nightshift_topology::{Topology, TopologyConfig};
-use std::collections::{BTreeMap, BTreeSet};
+use blame::{Dimension, Ledger, SHARE_MIN};
+use clue::Clue;
+use facts::{Facts, Service};
+pub use frame::Frame;
+pub use lines::{LogRow, RecordId, SpanRow};
+use nightshift_model::families;
+use std::collections::BTreeMap;
 
 /// One recorded case.
 #[derive(Debug, Clone, Default)]
@@ -52,90 +62,133 @@ pub struct Ranked {
     pub evidence: Vec<String>,
 }
 
-/// Services below this place are ordered by nothing but their deviation: they only fill the list.
-const FILL_SCORE: f64 = -20.0;
-/// How far a cause may lie below the alert.
-const HOPS_MAX: u32 = 16;
-/// Symptoms of one service that are looked at, the loudest first.
-const SYMPTOMS_PER_SERVICE_MAX: usize = 12;
+/// What the alerting service does not need, however far, is another matter.
+const ELSEWHERE: f64 = -3.0;
+/// What the loudest metric adds by itself: it orders what nothing else tells apart.
+const LOUDNESS: f64 = 0.1;
+/// Entries of one service: other metrics that may be meant.
+const METRICS_PER_SERVICE_MAX: usize = 3;
+
+/// One summand of a score.
+struct Part {
+    factor: &'static str,
+    log_odds: f64,
+    why: String,
+    /// What shows it, when a metric does.
+    metric: String,
+}
 
 /// Ranks the services of a case, likeliest first. Pseudo services (in parentheses) are symptoms but no candidates.
 /// Neither the order of columns nor that of edges matters.
 pub fn rank_case(case: &Case) -> Vec<Ranked> {
-    let is_pseudo = |name: &str| name.starts_with('(');
-    let mut topology = Topology::new(TopologyConfig::default());
-    for (from, to) in &case.graph {
-        let (from, to) = (entity(from), entity(to));
-        let at = Timestamp::EPOCH;
-        topology.apply(&Observation::Edge { from, to, kind: EdgeKind::Calls, count: 1, at }, at);
-    }
-    let mut symptoms: Vec<Symptom> = Vec::new();
-    let mut deviations = deviation::deviations(&case.metrics, &case.normal, case.alert_at);
+    let clues = lines::clues(case);
+    let told = clues.iter().map(|c| c.service.as_str());
+    let facts = Facts::new(&case.metrics, &case.normal, &case.graph, told, case.alert_at);
+    let ledger = Ledger::new(&facts);
     let alert = case.alert_metric.as_deref().and_then(|metric| families::family(metric, |_| None));
-    if let Some(alert) = alert {
-        deviations.iter_mut().for_each(|d| d.weigh_by(alert));
-    }
-    let mut loudest: BTreeMap<&str, (f64, &str)> = BTreeMap::new();
-    for d in &deviations {
-        let best = loudest.entry(&d.service).or_insert((d.score, &d.metric));
-        if d.score > best.0 {
-            *best = (d.score, &d.metric);
-        }
-    }
-    let mut of_service: BTreeMap<&str, usize> = BTreeMap::new();
-    for d in deviations.iter().filter(|d| d.score > 0.0) {
-        let n = of_service.entry(&d.service).or_default();
-        *n += 1;
-        if *n <= SYMPTOMS_PER_SERVICE_MAX {
-            symptoms.push(d.symptom(entity(&d.service)));
-        }
-    }
-    symptoms.extend(lines::log_symptoms(&case.logs, &case.normal_logs));
-    symptoms.extend(lines::span_symptoms(&case.spans, &case.normal_spans));
-    symptoms.retain(|s| !is_pseudo(&s.entity.name()));
-    // Grouping, as in production: what the alerting service does not need, however far, is another matter.
-    if let Some(alerting) = case.alert_service.as_deref().map(entity) {
-        let needs = topology.down(&alerting, HOPS_MAX);
-        if !needs.is_empty() {
-            symptoms.retain(|s| s.entity == alerting || needs.contains_key(&s.entity));
-        }
-    }
+    let dimensions = ledger.dimensions(alert);
+    let needs = case.alert_service.as_deref().and_then(|s| ledger.needs(s));
+    let of_service = clues_by_service(&clues);
+    let candidates = facts.services.iter().filter(|s| !s.pseudo).count();
 
-    let config = RankConfig { candidates_max: 200, hypotheses_max: 20, ..RankConfig::default() };
-    let hypotheses = rank::rank_all(&config, &Priors::default(), &symptoms, &[], &topology);
-    let mut out: Vec<Ranked> = Vec::new();
-    let mut seen = BTreeSet::new();
-    for h in &hypotheses {
-        let Some(id) = &h.entity else { continue };
-        let service = id.name();
-        if is_pseudo(&service) || !seen.insert((service.clone(), h.signal.clone())) {
-            continue;
+    let mut out = Vec::new();
+    for (i, service) in facts.services.iter().enumerate().filter(|(_, s)| !s.pseudo) {
+        let mut parts = vec![Part {
+            factor: "prior",
+            log_odds: -(candidates as f64).ln(),
+            why: format!("one of {candidates} services"),
+            metric: String::new(),
+        }];
+        parts.extend(dimensions.iter().filter_map(|d| blamed(d, i, service)));
+        let callees: Vec<&str> = ledger.callees(i).iter().map(|to| facts.services[*to].name.as_str()).collect();
+        let own = of_service.get(service.name.as_str());
+        parts.extend(own.into_iter().flatten().filter_map(|c| told_by(c, service, &callees, &of_service)));
+        if needs.as_ref().is_some_and(|needs| !needs.contains(&i)) {
+            let why = "the alerting service does not depend on it".to_owned();
+            parts.push(Part { factor: "dependency", log_odds: ELSEWHERE, why, metric: String::new() });
         }
-        out.push(Ranked { evidence: reasons(h), metric: h.signal.clone(), score: h.score, service });
+        parts.extend(loudness(service));
+        out.extend(entries(service, &parts));
     }
-    // Enough places are filled even where little deviates.
-    let ranked: BTreeSet<String> = out.iter().map(|r| r.service.clone()).collect();
-    let named = case.graph.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]);
-    let all: BTreeSet<&str> = named.chain(case.metrics.services()).collect();
-    let mut rest: Vec<Ranked> = all
-        .into_iter()
-        .filter(|s| !is_pseudo(s) && !ranked.contains(*s))
-        .map(|service| {
-            let (score, metric) = loudest.get(service).copied().unwrap_or((0.0, ""));
-            let (service, metric) = (service.to_owned(), metric.to_owned());
-            Ranked { service, metric, score: FILL_SCORE + score, evidence: Vec::new() }
-        })
-        .collect();
-    rest.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.service.cmp(&b.service)));
-    out.extend(rest);
+    out.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| (&a.service, &a.metric).cmp(&(&b.service, &b.metric))));
     out
 }
 
-fn reasons(h: &Hypothesis) -> Vec<String> {
-    h.contributions.iter().map(|c| format!("{} {:+.2}: {}", c.factor, c.log_odds, c.why)).collect()
+/// What a dimension adds to a service.
+fn blamed(d: &Dimension, at: usize, service: &Service) -> Option<Part> {
+    let share = d.shares.get(at).copied().filter(|s| *s > 0.0)?;
+    let log_odds = d.weight * ((share + SHARE_MIN) / SHARE_MIN).ln();
+    let metric = loudest(service, |f| d.families.contains(&f) || d.families.is_empty());
+    let shown = metric.as_ref().map(|m| format!(", as {m} shows")).unwrap_or_default();
+    let why = format!("{:.0} % of {}{shown}", share * 100.0, d.of);
+    Some(Part { factor: d.factor, log_odds, why, metric: metric.unwrap_or_default() })
 }
 
-/// A recorded service as an entity.
-fn entity(name: &str) -> EntityId {
-    EntityId::new("", "service", "", name)
+/// What a clue adds to the service it is about. What may have been handed on counts only as far as no callee shows more.
+fn told_by(c: &Clue, service: &Service, callees: &[&str], all: &BTreeMap<&str, Vec<&Clue>>) -> Option<Part> {
+    let mut log_odds = c.log_odds;
+    if !c.own && log_odds > 0.0 {
+        let below = callees.iter().filter_map(|name| all.get(name)).flatten();
+        let most = below.filter(|o| o.factor == c.factor).map(|o| o.log_odds).fold(0.0, f64::max);
+        log_odds = (log_odds - most).max(0.0);
+    }
+    let named = service.loudest.values().any(|(_, _, m)| *m == c.indicator);
+    let metric =
+        if named || c.family.is_none() { Some(c.indicator.clone()) } else { loudest(service, |f| c.family == Some(f)) };
+    (log_odds.is_finite() && log_odds != 0.0).then(|| Part {
+        factor: c.factor,
+        log_odds,
+        why: c.why.clone(),
+        metric: metric.unwrap_or_default(),
+    })
+}
+
+fn loudness(service: &Service) -> Option<Part> {
+    let (_, sigma, metric) = service.loudest.values().max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.2.cmp(&a.2)))?;
+    let log_odds = LOUDNESS * (sigma / (sigma + 10.0));
+    (log_odds > 0.0).then(|| Part {
+        factor: "signal",
+        log_odds,
+        why: format!("{metric} is {sigma:.1} sigma from usual"),
+        metric: metric.clone(),
+    })
+}
+
+/// The loudest metric of some families.
+fn loudest(service: &Service, of: impl Fn(families::SignalFamily) -> bool) -> Option<String> {
+    let found = service.loudest.iter().filter(|(family, _)| of(**family)).map(|(_, entry)| entry);
+    found.max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.2.cmp(&a.2))).map(|(_, _, metric)| metric.clone())
+}
+
+fn clues_by_service(clues: &[Clue]) -> BTreeMap<&str, Vec<&Clue>> {
+    let mut out: BTreeMap<&str, Vec<&Clue>> = BTreeMap::new();
+    for c in clues {
+        out.entry(&c.service).or_default().push(c);
+    }
+    out
+}
+
+/// The service with the metric that adds most, and again with others that are blamed: each lower by what the first
+/// adds more.
+fn entries(service: &Service, parts: &[Part]) -> Vec<Ranked> {
+    let score: f64 = parts.iter().map(|p| p.log_odds).sum();
+    let evidence: Vec<String> = parts.iter().map(|p| format!("{} {:+.2}: {}", p.factor, p.log_odds, p.why)).collect();
+    let mut by_metric: BTreeMap<&str, f64> = BTreeMap::new();
+    for p in parts.iter().filter(|p| !p.metric.is_empty() && p.log_odds > 0.0) {
+        *by_metric.entry(&p.metric).or_default() += p.log_odds;
+    }
+    let mut metrics: Vec<(&str, f64)> = by_metric.into_iter().collect();
+    metrics.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    metrics.truncate(METRICS_PER_SERVICE_MAX);
+    let most = metrics.first().map_or(0.0, |(_, log_odds)| *log_odds);
+    if metrics.is_empty() {
+        metrics.push(("", most));
+    }
+    let entry = |(metric, log_odds): &(&str, f64)| Ranked {
+        service: service.name.clone(),
+        metric: (*metric).to_owned(),
+        score: score - (most - log_odds),
+        evidence: evidence.clone(),
+    };
+    metrics.iter().map(entry).collect()
 }

@@ -12,8 +12,10 @@ use nightshift_diagnose::backtest::{Case, Frame, LogRow, SpanRow, rank_case};
 use serde::Deserialize;
 use serde_json::json;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Which kinds of input are not even opened.
@@ -181,48 +183,77 @@ fn edge_rows(path: &Path) -> Result<Vec<(String, String)>> {
 }
 
 fn log_rows(path: &Path) -> Result<Vec<LogRow>> {
-    named_rows(path, ["time_unix_nano", "service", "message"], |[at, service, message]| {
-        Some(LogRow { at_ns: at.parse().ok()?, service: service.into_owned(), message: message.into_owned() })
-    })
-}
-
-fn span_rows(path: &Path) -> Result<Vec<SpanRow>> {
-    let names = ["start_unix_nano", "end_unix_nano", "trace_id", "span_id", "parent_id", "service", "operation"];
-    named_rows(path, names, |[start, end, trace_id, span_id, parent_id, service, operation]| {
-        Some(SpanRow {
-            start_ns: start.parse().ok()?,
-            end_ns: end.parse().ok()?,
-            trace_id: trace_id.into_owned(),
-            span_id: span_id.into_owned(),
-            parent_id: parent_id.into_owned(),
-            service: service.into_owned(),
-            operation: operation.into_owned(),
+    let mut names = Names::default();
+    let columns = ["time_unix_nano", "service", "message", "?trace_id", "?span_id"];
+    named_rows(path, columns, |[at, service, message, trace_id, span_id]| {
+        Some(LogRow {
+            at_ns: at.parse().ok()?,
+            service: names.shared(&service),
+            trace_id: (&*trace_id).into(),
+            span_id: (&*span_id).into(),
+            message: message.into_owned(),
         })
     })
 }
 
-/// Rows of a table by the names of its columns, in whatever order they stand; other columns are ignored.
+fn span_rows(path: &Path) -> Result<Vec<SpanRow>> {
+    let mut names = Names::default();
+    let columns = ["start_unix_nano", "end_unix_nano", "trace_id", "span_id", "parent_id", "service", "operation"];
+    named_rows(path, columns, |[start, end, trace_id, span_id, parent_id, service, operation]| {
+        Some(SpanRow {
+            start_ns: start.parse().ok()?,
+            end_ns: end.parse().ok()?,
+            trace_id: (&*trace_id).into(),
+            span_id: (&*span_id).into(),
+            parent_id: (&*parent_id).into(),
+            service: names.shared(&service),
+            operation: names.shared(&operation),
+        })
+    })
+}
+
+/// Names that occur in many rows, each kept once.
+#[derive(Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    fn shared(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return known.clone();
+        }
+        let name: Arc<str> = name.into();
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+/// Rows of a table by the names of its columns, in whatever order they stand; other columns are ignored. A name that
+/// begins with `?` may be missing: its fields are empty then.
 fn named_rows<const N: usize, T>(
     path: &Path,
     names: [&str; N],
-    read: impl Fn([Cow<'_, str>; N]) -> Option<T>,
+    mut read: impl FnMut([Cow<'_, str>; N]) -> Option<T>,
 ) -> Result<Vec<T>> {
     let mut out = Vec::new();
-    let mut places: Option<[usize; N]> = None;
+    let mut places: Option<[Option<usize>; N]> = None;
     each_record(path, |record| {
         let Some(places) = places else {
-            let mut found = [0; N];
+            let mut found = [None; N];
             for (place, name) in found.iter_mut().zip(names) {
-                let of_name = record.iter().position(|f| f.trim_ascii() == name.as_bytes());
-                *place = of_name.with_context(|| format!("no column `{name}`"))?;
+                let (name, is_needed) = name.strip_prefix('?').map_or((name, true), |name| (name, false));
+                *place = record.iter().position(|f| f.trim_ascii() == name.as_bytes());
+                if is_needed && place.is_none() {
+                    bail!("no column `{name}`");
+                }
             }
             places = Some(found);
             return Ok(true);
         };
-        if places.iter().any(|place| *place >= record.len()) {
+        if places.iter().flatten().any(|place| *place >= record.len()) {
             return Ok(false);
         }
-        let row = read(places.map(|place| String::from_utf8_lossy(&record[place])));
+        let field = |place: Option<usize>| place.map_or(Cow::Borrowed(""), |i| String::from_utf8_lossy(&record[i]));
+        let row = read(places.map(field));
         let usable = row.is_some();
         out.extend(row);
         Ok(usable)
