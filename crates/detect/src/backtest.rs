@@ -61,6 +61,10 @@ impl SeriesBacktest {
             Some(_) => "spike",
             None => "",
         };
+        if let Some(verdict) = &scored.verdict {
+            let score = if alert { f64::from(verdict.score).max(0.5) } else { f64::from(verdict.score).min(0.49) };
+            return RowVerdict { score, alert, active: active(self), expected: Some(scored.expected), kind };
+        }
         // One alarm is one detection: what an open alarm goes on showing, or what is too short for one, stays below it.
         let score = if alert { open.map_or(0.5, |(_, a)| a.score) } else { score_of(scored.ratio).min(0.49) };
         RowVerdict { score, alert, active: active(self), expected: Some(scored.expected), kind }

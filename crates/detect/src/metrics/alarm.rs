@@ -76,6 +76,10 @@ fn describe(kind: AlarmKind, a: &Alarm) -> String {
             let (v, d) = (Number(a.value), a.chart.abs());
             format!("value {v} stays {d:.1} sigma from mean")
         }
+        AlarmKind::Departure if a.layer == Layer::Ensemble => {
+            let odds = 10f64.powf(f64::from(a.evidence.clamp(0.0, 15.0)));
+            format!("value {} is {}: 1 in {odds:.0} readings was so far", Number(a.value), a.witness.text())
+        }
         AlarmKind::Departure => format!("value {} deviates {:.1} sigma from mean", Number(a.value), a.distance.abs()),
         AlarmKind::Flat => format!("value {} has not changed for {} readings", Number(a.value), a.samples),
         AlarmKind::Capacity => {
@@ -123,6 +127,7 @@ fn explain(kind: AlarmKind, a: &Alarm, policy: &Policy) -> Explanation {
             note("threshold_sigma", f64::from(a.threshold));
             note("ratio", f64::from(a.ratio));
             note("configured_sigma", f64::from(policy.sigma));
+            note("evidence", f64::from(a.evidence));
             (lower, upper) = (finite(a.expected - band), finite(a.expected + band));
             sigma = finite(f64::from(a.distance));
         }

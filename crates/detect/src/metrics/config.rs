@@ -144,7 +144,8 @@ pub struct ForecastConfig {
     /// Weight of the newest reading in the level while no season is known.
     #[schemars(range(min = 0.01, max = 0.9))]
     pub lambda: f64,
-    /// Series of the whole process that may look for a season (1.2 KiB each); the others keep level and trend.
+    /// Series of the whole process that may look for a season (1.2 KiB each) and have an ensemble (4.5 KiB each); the
+    /// others keep level and trend.
     #[schemars(range(min = 0, max = 100_000_000))]
     pub series_max: u32,
     /// Least autocorrelation that makes a season.
@@ -212,6 +213,46 @@ impl Default for AbsenceConfig {
     }
 }
 
+/// Several weak witnesses, each held against its own past, as one probability: decides on series that are long known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct EnsembleConfig {
+    /// Whether the layer speaks; without it the other layers decide alone.
+    pub enabled: bool,
+    /// Whether shapes that were never seen are evidence.
+    pub shape: bool,
+    /// Whether the day and the week are learned.
+    pub calendar: bool,
+    /// Whether values and steps are evidence, means over some readings, and roughness.
+    pub level: bool,
+    /// See `level`.
+    pub sustained: bool,
+    /// See `level`.
+    pub rough: bool,
+    /// -log10 of the probability that is an alarm, for readings five minutes apart; faster ones must be rarer.
+    #[schemars(range(min = 1.0, max = 12.0))]
+    pub threshold: f64,
+    /// It decides on series whose readings are at least this far apart, seconds; on faster ones the other layers do:
+    /// there a fault is many readings, and many series say so at once.
+    #[schemars(range(min = 0, max = 86_400))]
+    pub interval_min_secs: u32,
+}
+
+impl Default for EnsembleConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            shape: true,
+            calendar: true,
+            level: true,
+            sustained: true,
+            rough: true,
+            threshold: 3.3,
+            interval_min_secs: 30,
+        }
+    }
+}
+
 /// Detection on metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -230,6 +271,8 @@ pub struct MetricsConfig {
     pub flatline: FlatlineConfig,
     /// Series that stop.
     pub absence: AbsenceConfig,
+    /// Many witnesses as one probability.
+    pub ensemble: EnsembleConfig,
     /// Features per service and minute.
     pub features: FeaturesConfig,
     /// Readings before a word is said of a series.
@@ -274,6 +317,7 @@ impl Default for MetricsConfig {
             evt: EvtConfig::default(),
             flatline: FlatlineConfig::default(),
             absence: AbsenceConfig::default(),
+            ensemble: EnsembleConfig::default(),
             features: FeaturesConfig::default(),
             warmup_points: 30,
             open_points: 2,

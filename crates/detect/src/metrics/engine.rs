@@ -3,7 +3,8 @@
 //! Order matters: a reading is scored against what was known before it, and only then learned, clipped at three
 //! sigmas, so that it can neither hide inside its own baseline nor poison the next one's.
 
-use super::config::MetricsConfig;
+use super::config::{EnsembleConfig, MetricsConfig};
+use super::ensemble::{Ensemble, Knobs, Parts, Verdict, Witness};
 use super::hot::{ACTIVE, FLAT, Hot, LIMIT, NO_COLD, SEEN, UP};
 use super::judge::{Alarm, AlarmKind};
 use super::policy::Policy;
@@ -40,6 +41,8 @@ const SLOPE_WEIGHT: f64 = 0.05;
 const DAMPING: f64 = 0.9;
 /// The error that is usual is at least this share of the spread about the mean.
 const SPREAD_SHARE: f64 = 0.15;
+/// Readings after which a series gets what lies beside its hot state: one that comes and goes does not.
+const SETTLED: u32 = 8;
 /// Least share of the usual error that a slot's own error may fall to.
 const SLOT_SCALE_MIN: f64 = 0.4;
 
@@ -52,6 +55,11 @@ pub(crate) struct Tuned {
     pub(crate) evt: bool,
     pub(crate) flat: bool,
     pub(crate) absence: bool,
+    pub(crate) ensemble: bool,
+    parts: Parts,
+    knobs: Knobs,
+    /// Least seconds between readings for the ensemble to decide.
+    decides_secs: f32,
     chart_weight: f32,
     /// Chart threshold at three sigmas, per sigma.
     chart_per_sigma: f32,
@@ -64,6 +72,17 @@ pub(crate) struct Tuned {
     pub(crate) idle_ns: i64,
 }
 
+/// Witnesses that are switched on.
+fn parts(config: &EnsembleConfig) -> Parts {
+    let groups = [
+        (config.level, &[Witness::High, Witness::Step][..]),
+        (config.sustained, &[Witness::Above, Witness::Below, Witness::LongBelow, Witness::LongAbove]),
+        (config.rough, &[Witness::Rough]),
+    ];
+    let on = groups.iter().filter(|(on, _)| *on).flat_map(|(_, w)| w.iter());
+    Parts { shape: config.shape, calendar: config.calendar, tails: on.fold(0, |bits, w| bits | 1 << *w as u32) }
+}
+
 impl Tuned {
     pub(crate) fn new(config: &MetricsConfig) -> Self {
         Self {
@@ -73,6 +92,10 @@ impl Tuned {
             evt: config.evt.enabled,
             flat: config.flatline.enabled,
             absence: config.absence.enabled,
+            ensemble: config.ensemble.enabled,
+            parts: parts(&config.ensemble),
+            knobs: Knobs { threshold: config.ensemble.threshold.clamp(1.0, 12.0) as f32, ..Knobs::default() },
+            decides_secs: config.ensemble.interval_min_secs as f32,
             chart_weight: config.ewma.lambda.clamp(0.001, 1.0) as f32,
             chart_per_sigma: (config.ewma.sigma / 3.0) as f32,
             risk: config.evt.risk.clamp(1e-12, 0.02) as f32,
@@ -96,6 +119,7 @@ pub(crate) enum Layer {
     Flatline = 3,
     Trend = 4,
     Absence = 5,
+    Ensemble = 6,
 }
 
 impl Layer {
@@ -107,6 +131,7 @@ impl Layer {
             Self::Flatline => "flatline",
             Self::Trend => "trend",
             Self::Absence => "absence",
+            Self::Ensemble => "ensemble",
         }
     }
 
@@ -118,6 +143,7 @@ impl Layer {
             3 => Self::Flatline,
             4 => Self::Trend,
             5 => Self::Absence,
+            6 => Self::Ensemble,
             _ => return None,
         })
     }
@@ -148,6 +174,8 @@ pub(crate) struct Scored {
     pub(crate) z: f32,
     pub(crate) forecast: f32,
     pub(crate) chart: f32,
+    /// What the ensemble says, where it decides.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// What became of a sample.
@@ -167,6 +195,8 @@ pub(crate) struct Engine {
     pub(crate) config: std::sync::Arc<MetricsConfig>,
     pub(crate) tuned: Tuned,
     pub(crate) pool: Pool,
+    /// By the same index as `pool`.
+    pub(crate) ensembles: Vec<Ensemble>,
     pub(crate) trends: HashMap<u64, Trend>,
     pub(crate) alarms: BTreeMap<(u64, AlarmKind), Alarm>,
 }
@@ -176,6 +206,7 @@ impl Engine {
         Self {
             tuned: Tuned::new(&config),
             pool: Pool::new(seasons_max, config.forecast.season_min),
+            ensembles: Vec::new(),
             trends: HashMap::new(),
             alarms: BTreeMap::new(),
             config,
@@ -281,6 +312,15 @@ impl Engine {
         // Moves towards the flat alarm are counted before anything is said.
         hot.same = if moved { 0 } else { hot.same.saturating_add(1) };
 
+        let mut verdict = None;
+        if self.tuned.ensemble
+            && let Some(ensemble) = self.ensembles.get_mut(hot.cold as usize)
+        {
+            let said = ensemble.step(&self.tuned.knobs, self.tuned.parts, at, x);
+            verdict = (said.known && hot.interval >= self.tuned.decides_secs).then_some(said);
+        }
+        let alert = verdict.is_some_and(|v| v.alert);
+
         let warm = n >= self.tuned.warmup;
         let mut outcome = Outcome::Calm(x);
         let mut beyond = false;
@@ -308,7 +348,7 @@ impl Engine {
             // Nothing happens any more of what is bad only when it happens (stalls, errors): that is rest, not silence.
             let at_rest = kind != SeriesKind::Gauge && x == 0.0 && !policy.is_bad(false);
             let flat = self.tuned.flat && hot.same >= self.tuned.flat_points && !at_rest && is_flat(hot);
-            if off || full || flat || hot.run != 0 || hot.flags & (ACTIVE | FLAT) != 0 {
+            if off || full || flat || alert || hot.run != 0 || hot.flags & (ACTIVE | FLAT) != 0 {
                 let upwards = if charted { hot.chart > 0.0 } else { up >= down };
                 let (distance, threshold) = if upwards { (up, t_up) } else { (down, t_down) };
                 let (z_way, f_way) = if upwards { (zl, fl) } else { (-zl, -fl) };
@@ -337,6 +377,7 @@ impl Engine {
                     z,
                     forecast: f,
                     chart: hot.chart,
+                    verdict,
                 });
             }
             if !active {
@@ -381,13 +422,13 @@ impl Engine {
                     self.learn_season(hot, at, x, learned);
                 }
             }
-        } else if hot.cold != NO_COLD && !seasonal {
+        } else if self.tuned.forecast && hot.cold != NO_COLD && !seasonal {
             // A season is looked for in everything: its own swings may be what the alarm is about.
             self.learn_season(hot, at, x, 0.0);
         }
         hot.n = n.saturating_add(1);
-        if hot.n == self.tuned.warmup {
-            self.warmed(hot);
+        if hot.n == SETTLED {
+            self.settled(hot);
         }
         outcome
     }
@@ -398,13 +439,26 @@ impl Engine {
         hot.n = 1;
     }
 
-    /// The series may speak from now on: it gets what it needs for that.
+    /// The series seems to stay: it gets what it needs to be known well.
     #[cold]
-    fn warmed(&mut self, hot: &mut Hot) {
-        if self.tuned.forecast && hot.cold == NO_COLD {
+    fn settled(&mut self, hot: &mut Hot) {
+        if (self.tuned.forecast || self.tuned.ensemble) && hot.cold == NO_COLD {
             let interval = f64::from(hot.interval) * NANOS_PER_SEC as f64;
             hot.cold = self.pool.allocate(interval as i64).unwrap_or(NO_COLD);
+            self.place(hot.cold, Ensemble::default());
         }
+    }
+
+    /// The ensemble of the series whose cold state is at `index`.
+    pub(crate) fn place(&mut self, index: u32, ensemble: Ensemble) {
+        if !self.tuned.ensemble || index == NO_COLD {
+            return;
+        }
+        let index = index as usize;
+        if index >= self.ensembles.len() {
+            self.ensembles.resize_with(index + 1, Ensemble::default);
+        }
+        self.ensembles[index] = ensemble;
     }
 
     #[inline]

@@ -8,9 +8,12 @@
 //!   8 % for each unit of ln(n), n being the live series of the entity in this shard.
 //! - **Stay.** It stays open while readings are beyond sigma and 60 % of the threshold; it is told again only when it
 //!   becomes more severe.
+//! - **Decided.** Where the ensemble knows a series, it says what opens an alarm and what is told again; the rest here
+//!   keeps the alarm and closes it.
 //! - **Close.** After `calm_points` calm readings; or as the new normal after `relearn_secs` of the same.
 
 use super::engine::{Engine, Layer, Scored};
+use super::ensemble::{Verdict, Witness};
 use super::hot::{ACTIVE, CAPACITY, FLAT, Hot, UP};
 use super::policy::Policy;
 use super::trend::{self, Sight};
@@ -78,6 +81,9 @@ pub(crate) struct Alarm {
     /// Seconds until the limit, and the limit (capacity); seconds of silence (absence).
     pub(crate) eta_secs: f64,
     pub(crate) limit: f64,
+    /// Evidence of the ensemble (-log10 of a probability; NaN: it did not decide) and who gave it.
+    pub(crate) evidence: f32,
+    pub(crate) witness: Witness,
     /// Closed because the departure is the new normal.
     pub(crate) relearned: bool,
 }
@@ -111,6 +117,10 @@ impl Engine {
         if s.flat {
             return Some(self.flat_open(hot, policy, s));
         }
+        if let Some(verdict) = &s.verdict {
+            (hot.run, hot.strong, hot.calm) = (0, 0, 0);
+            return verdict.alert.then(|| self.decided(hot, policy, s, verdict, ratio));
+        }
         let upwards = if s.layer == Layer::Ewma { s.chart > 0.0 } else { s.distance > 0.0 };
         if s.off {
             if hot.run == 0 || hot.upwards() != upwards {
@@ -139,19 +149,43 @@ impl Engine {
         if ratio < 1.0 || !(lasted || extreme) {
             return None;
         }
-        hot.set(ACTIVE, true);
-        hot.calm = 0;
         let risk = self.tuned.risk;
         match s.layer {
             Layer::Ewma => hot.chart_usual += 0.25 * (s.chart.abs() - hot.chart_usual).max(0.0),
             _ if upwards => hot.up.event(s.distance.abs(), risk),
             _ => hot.down.event(s.distance.abs(), risk),
         }
+        let score = score_of(ratio).min(policy.ceiling(s.value, upwards));
+        Some(self.open(hot, s, ratio, score, upwards))
+    }
+
+    /// The ensemble says that an event begins.
+    fn decided(&mut self, hot: &mut Hot, policy: &Policy, s: &Scored, v: &Verdict, ratio: f32) -> Transition {
+        let upwards = match v.witness {
+            Witness::Rough | Witness::Shape => s.distance >= 0.0,
+            other => other.upwards(),
+        };
+        hot.onset = s.at;
+        hot.run = 1;
+        hot.set(UP, upwards);
+        let score = f64::from(v.score).max(score_of(ratio)).min(policy.ceiling(s.value, upwards));
+        let s = Scored { layer: Layer::Ensemble, ..*s };
+        let mut t = self.open(hot, &s, ratio, score, upwards);
+        if let Some(alarm) = self.alarms.get_mut(&(hot.fp, AlarmKind::Departure)) {
+            (alarm.evidence, alarm.witness) = (v.evidence, v.witness);
+            t.alarm = *alarm;
+        }
+        t
+    }
+
+    fn open(&mut self, hot: &mut Hot, s: &Scored, ratio: f32, score: f64, upwards: bool) -> Transition {
+        hot.set(ACTIVE, true);
+        hot.calm = 0;
         let alarm = Alarm {
             onset: hot.onset,
             last: s.at,
             calm_since: s.at,
-            score: score_of(ratio).min(policy.ceiling(s.value, upwards)),
+            score,
             direction: if upwards { Direction::Up } else { Direction::Down },
             layer: s.layer,
             value: s.value,
@@ -169,10 +203,12 @@ impl Engine {
             mad: 0.0,
             eta_secs: f64::NAN,
             limit: f64::NAN,
+            evidence: f32::NAN,
+            witness: Witness::High,
             relearned: false,
         };
         self.alarms.insert((hot.fp, AlarmKind::Departure), alarm);
-        Some(Transition { kind: AlarmKind::Departure, phase: Phase::Open, alarm })
+        Transition { kind: AlarmKind::Departure, phase: Phase::Open, alarm }
     }
 
     fn stay(&mut self, hot: &mut Hot, policy: &Policy, s: &Scored, ratio: f32) -> Option<Transition> {
@@ -182,6 +218,15 @@ impl Engine {
             hot.set(ACTIVE, false);
             return None;
         };
+        if let Some(v) = s.verdict.filter(|v| v.alert) {
+            // Another event in the midst of one, clearly bigger: it is told.
+            hot.calm = 0;
+            alarm.last = s.at;
+            alarm.score = alarm.score.max(f64::from(v.score).min(policy.ceiling(s.value, s.distance > 0.0)));
+            (alarm.evidence, alarm.witness, alarm.layer) = (v.evidence, v.witness, Layer::Ensemble);
+            (alarm.value, alarm.expected, alarm.scale) = (s.value, s.expected, s.scale);
+            return Some(Transition { kind, phase: Phase::Update, alarm: *alarm });
+        }
         // The chart forgets slowly: by itself it keeps nothing open.
         let own = s.distance.abs() / s.threshold;
         let calm = !s.off || (own < STAY && s.distance.abs() < 2.0 * policy.sigma);
@@ -225,7 +270,8 @@ impl Engine {
         if score <= alarm.score || (upwards != (alarm.direction == Direction::Up)) {
             return None;
         }
-        let worse = Severity::from_score(score) > Severity::from_score(alarm.score);
+        // Where the ensemble decides, it says what is told.
+        let worse = s.verdict.is_none() && Severity::from_score(score) > Severity::from_score(alarm.score);
         alarm.score = score;
         (alarm.value, alarm.expected, alarm.scale) = (s.value, s.expected, s.scale);
         (alarm.distance, alarm.threshold, alarm.ratio, alarm.layer) = (s.distance, s.threshold, ratio, s.layer);
@@ -266,6 +312,8 @@ impl Engine {
             mad: 0.0,
             eta_secs: f64::NAN,
             limit: f64::NAN,
+            evidence: f32::NAN,
+            witness: Witness::High,
             relearned: false,
         };
         self.alarms.insert((hot.fp, AlarmKind::Flat), alarm);
@@ -348,6 +396,8 @@ impl Engine {
             mad: 0.0,
             eta_secs: 0.0,
             limit: limit.value,
+            evidence: f32::NAN,
+            witness: Witness::High,
             relearned: false,
         };
         fill(&mut alarm, &sight, value, policy);

@@ -18,6 +18,7 @@ pub mod config;
 #[doc(hidden)]
 pub mod embed;
 mod engine;
+mod ensemble;
 mod evt;
 mod hot;
 mod judge;
@@ -43,4 +44,4 @@ pub(crate) use judge::{AlarmKind, score_of};
 pub(crate) use policy::Policy;
 
 /// Version of the models of this module: named by every anomaly they make. Raise it when a verdict may change.
-pub const MODEL_VERSION: u32 = 1;
+pub const MODEL_VERSION: u32 = 2;

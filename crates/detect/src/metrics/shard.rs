@@ -4,6 +4,7 @@ use super::alarm::{Subject, record};
 use super::budget::SeriesBudget;
 use super::config::MetricsConfig;
 use super::engine::{Engine, Outcome};
+use super::ensemble::Ensemble;
 use super::hot::{ABSENT, Hot, LIMIT, SEEN, USED};
 use super::judge::{AlarmKind, Transition};
 use super::names::{LabelList, Names};
@@ -221,6 +222,7 @@ impl ShardDetector {
             + self.policies.capacity() * size_of::<Policy>()
             + self.entities.capacity() * (size_of::<Entity>() + 160)
             + self.engine.pool.bytes()
+            + self.engine.ensembles.capacity() * size_of::<Ensemble>()
             + self.engine.trends.capacity() * 120
             + self.engine.alarms.len() * 256
             + self.features.bytes()

@@ -8,6 +8,7 @@ use super::budget::SeriesBudget;
 use super::codec::{Wire, wire_struct};
 use super::config::MetricsConfig;
 use super::engine::Layer;
+use super::ensemble::{Ensemble, Witness};
 use super::evt::Tail;
 use super::hot::{Hot, LIMIT, NO_COLD, USED};
 use super::judge::{Alarm, AlarmKind};
@@ -22,7 +23,7 @@ use std::sync::atomic::Ordering;
 
 const MAGIC: &[u8; 4] = b"NSD1";
 /// Version of the form. A reader knows this one; a snapshot of another is refused, and the shard replays instead.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why bytes are no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -112,10 +113,21 @@ wire_struct!(Alarm {
     mad,
     eta_secs,
     limit,
+    evidence,
+    witness,
     relearned,
 });
 
 impl Wire for Layer {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Self::from_u8(u8::take(from)?)
+    }
+}
+
+impl Wire for Witness {
     fn put(&self, out: &mut Vec<u8>) {
         out.push(*self as u8);
     }
@@ -179,6 +191,11 @@ impl ShardDetector {
                 // A ring that is not full holds leftovers behind its end.
                 for v in &self.engine.pool.rings[hot.cold as usize * RING..][..ring_used(head)] {
                     v.put(&mut out);
+                }
+                let ensemble = self.engine.ensembles.get(hot.cold as usize);
+                ensemble.is_some().put(&mut out);
+                if let Some(ensemble) = ensemble {
+                    ensemble.put(&mut out);
                 }
             }
             if hot.is(LIMIT) {
@@ -291,7 +308,9 @@ impl ShardDetector {
             for v in &mut ring[..n] {
                 *v = f32::take(rest)?;
             }
+            let ensemble: Option<Ensemble> = Wire::take(rest)?;
             if let Some(cold) = self.engine.pool.allocate(head.width) {
+                self.engine.place(cold, ensemble.unwrap_or_default());
                 self.engine.pool.heads[cold as usize] = head;
                 self.engine.pool.rings[cold as usize * RING..][..RING].copy_from_slice(&ring);
                 hot.cold = cold;

@@ -88,6 +88,8 @@ impl ShardDetector {
             mad: 0.0,
             eta_secs: quiet as f64 / NANOS_PER_SEC as f64,
             limit: f64::NAN,
+            evidence: f32::NAN,
+            witness: super::ensemble::Witness::High,
             relearned: false,
         };
         self.engine.alarms.insert((hot.fp, AlarmKind::Absence), alarm);

@@ -1,0 +1,371 @@
+//! The ensemble: several weak witnesses of a series that is long known, one probability, one alarm an event.
+//!
+//! ```text
+//! reading ─► statistics (level, sustained departures, roughness, step) ─► tail of each ─► rarest, -log10 p ─┐
+//!        └─► shape memory (`embed`) ─► -log10 p, weighted ──────────────────────────────────────────────────┴► sum
+//! sum / threshold ≥ 1, and clearly more than lately ─► alarm; the threshold rises and forgets over days
+//! ```
+//!
+//! Every statistic is held against its own past ([`tail`]), so that a probability means the same on every series. The
+//! threshold asks for rarer events where readings come faster: what matters to people is alarms a week. After an alarm
+//! the threshold of the series rises, and comes down over days: a series that alarms often has to show more. An event
+//! is one alarm because what follows must exceed it by a factor. Cost: a handful of comparisons; what is in the tail
+//! pays for its rank.
+
+mod calendar;
+mod tail;
+
+use super::Wire;
+use super::codec::wire_struct;
+use super::embed::Embed;
+use calendar::{Calendar, Table};
+use tail::Tail;
+
+/// Statistics with a tail.
+const WITNESSES: usize = 7;
+/// Readings that say one thing, by statistic: means repeat themselves.
+const REPEAT: [f32; WITNESSES] = [1.0, 4.0, 4.0, 16.0, 64.0, 16.0, 1.0];
+/// Readings before it speaks.
+const WARM: u32 = 100;
+/// Readings after an alarm of which only one in eight is learned by the tails: an event is not the next one's normal.
+const HUSH: u8 = 20;
+/// Mean absolute deviation to sigma, normal distribution.
+const SIGMA_OF_MAD: f32 = 1.253_314;
+/// Readings enter means clipped at this many sigmas, and the level at three.
+const CLIP: f32 = 8.0;
+/// Share of readings that must change for a series not to be flat; a flat one has left its value at this share of it.
+const FLAT_CHANGE: f32 = 0.05;
+const FLAT_SCALE: f64 = 1e-3;
+const SECOND: f32 = 1e9;
+
+/// What decides when it speaks. Tuned on the development halves of the benchmarks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Knobs {
+    /// -log10 of the probability that is an alarm, for readings five minutes apart.
+    pub(crate) threshold: f32,
+    /// Raise of it per factor of ten in the rate of readings. 1 would keep alarms a week the same if readings were
+    /// independent; they are less so the faster they come.
+    pub(crate) per_rate: f32,
+    /// Raise of it after each alarm, and days in which the raise falls to 37 %.
+    pub(crate) raise: f32,
+    pub(crate) raise_days: f32,
+    /// Readings in which the memory of the last event falls to 37 %, and the factor by which the next must exceed it.
+    pub(crate) hold: f32,
+    pub(crate) margin: f32,
+    /// Weight of the shape memory beside the rarest statistic, and where it is capped.
+    pub(crate) shape: f32,
+    pub(crate) shape_max: f32,
+    /// Readings that the level and the spread remember.
+    pub(crate) memory: f32,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            threshold: 3.3,
+            per_rate: 0.6,
+            raise: 0.3,
+            raise_days: 15.0,
+            hold: 5.0,
+            margin: 1.5,
+            shape: 0.4,
+            shape_max: 2.5,
+            memory: 1_500.0,
+        }
+    }
+}
+
+/// What speaks loudest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub(crate) enum Witness {
+    /// The value is high.
+    #[default]
+    High = 0,
+    /// Above or below what is expected for a few readings.
+    Above,
+    Below,
+    /// Below for long, above for very long.
+    LongBelow,
+    LongAbove,
+    /// It jumps about more than it did.
+    Rough,
+    /// A step upwards.
+    Step,
+    /// A shape that was not seen before.
+    Shape,
+}
+
+const ORDER: [Witness; WITNESSES] = [
+    Witness::High,
+    Witness::Above,
+    Witness::Below,
+    Witness::LongBelow,
+    Witness::LongAbove,
+    Witness::Rough,
+    Witness::Step,
+];
+
+impl Witness {
+    pub(crate) const fn from_u8(v: u8) -> Option<Self> {
+        if v as usize == WITNESSES {
+            return Some(Self::Shape);
+        }
+        if (v as usize) < WITNESSES { Some(ORDER[v as usize]) } else { None }
+    }
+
+    /// For people: the value is ….
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::High => "unusually high",
+            Self::Above => "above what is expected",
+            Self::Below => "below what is expected",
+            Self::LongBelow => "below what is expected for long",
+            Self::LongAbove => "above what is expected for long",
+            Self::Rough => "unusually restless",
+            Self::Step => "a large step up",
+            Self::Shape => "part of a course that was not seen before",
+        }
+    }
+
+    /// Whether the departure goes upwards.
+    pub(crate) const fn upwards(self) -> bool {
+        !matches!(self, Self::Below | Self::LongBelow)
+    }
+}
+
+/// What the ensemble says of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Verdict {
+    /// -log10 of a probability, all witnesses together.
+    pub(crate) evidence: f32,
+    /// Evidence that is an alarm.
+    pub(crate) threshold: f32,
+    /// 0..=1, comparable across series; 0.5 is an alarm. What goes on from an earlier reading scores low.
+    pub(crate) score: f32,
+    /// An event begins, or one that goes on became much worse.
+    pub(crate) alert: bool,
+    /// Who says it.
+    pub(crate) witness: Witness,
+    /// It has seen enough of the series to decide.
+    pub(crate) known: bool,
+}
+
+/// State of one series.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Ensemble {
+    n: u32,
+    /// Readings in the tails.
+    counted: u32,
+    last: i64,
+    /// Seconds between readings.
+    interval: f32,
+    level: f64,
+    spread: f32,
+    before: f64,
+    resolution: f32,
+    change: f32,
+    /// Means of the departure over about 4, 16 and 64 readings, and of the absolute step.
+    few: f32,
+    some: f32,
+    many: f32,
+    rough: f32,
+    /// Memory of the last event, and the raise of the threshold.
+    heat: f32,
+    raised: f32,
+    hush: u8,
+    tails: [Tail; WITNESSES],
+    calendar: Calendar,
+    shape: Embed,
+}
+
+/// What may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) shape: bool,
+    pub(crate) calendar: bool,
+    /// Bits of the statistics in the order of [`Witness`].
+    pub(crate) tails: u32,
+}
+
+impl Ensemble {
+    /// Takes a reading: says how unusual it is, then learns it. `at` in ns, newer than the one before.
+    pub(crate) fn step(&mut self, knobs: &Knobs, parts: Parts, at: i64, x: f64) -> Verdict {
+        if self.n == 0 {
+            (self.level, self.before) = (x, x);
+            (self.n, self.last) = (1, at);
+            return Verdict::default();
+        }
+        let n = self.n;
+        let fresh = 1.0 / (n as f32 + 1.0);
+        let secs = at.saturating_sub(self.last).max(1) as f32 / SECOND;
+        self.last = at;
+        self.interval += (secs - self.interval) * if n == 1 { 1.0 } else { fresh.max(0.02) };
+        let novel = if parts.shape { self.shape.step(at, x).nlp } else { 0.0 };
+
+        let step = (x - self.before) as f32;
+        self.before = x;
+        self.change += (if step == 0.0 { 0.0 } else { 1.0 } - self.change) * fresh.max(0.01);
+        if step != 0.0 {
+            // Creeps up, so that one tiny step is not the resolution for ever.
+            let size = step.abs();
+            self.resolution = if self.resolution == 0.0 { size } else { size.min(self.resolution * 1.003) };
+        }
+        let mut floor = (0.5 * self.resolution).max((1e-9 * self.level.abs().max(x.abs())) as f32);
+        if self.change < FLAT_CHANGE {
+            floor = floor.max((FLAT_SCALE * self.level.abs()) as f32);
+        }
+        let floor = floor.max(f32::MIN_POSITIVE);
+        let scale = (SIGMA_OF_MAD * self.spread).max(floor);
+        let off = (x - self.level) as f32;
+        let season = if parts.calendar { self.calendar.expect(at) } else { 0.0 };
+        let clipped = (off - season).clamp(-CLIP * scale, CLIP * scale);
+        self.few += (clipped - self.few) / 4.0;
+        self.some += (clipped - self.some) / 16.0;
+        self.many += (clipped - self.many) / 64.0;
+        self.rough += (step.abs().min(CLIP * scale) - self.rough) / 16.0;
+
+        let values = [off, self.few, -self.few, -self.some, self.many, self.rough, step];
+        let (mut evidence, mut witness) = (0.0f32, Witness::High);
+        let counts = n >= 10 && (self.hush == 0 || n % 8 == 0);
+        for (i, value) in values.into_iter().enumerate() {
+            let value = value.max(floor);
+            let tail = &mut self.tails[i];
+            if tail.unsure(value) {
+                let surprise = tail.surprise(value, self.counted, REPEAT[i]);
+                if surprise > evidence && parts.tails >> i & 1 == 1 {
+                    (evidence, witness) = (surprise, ORDER[i]);
+                }
+            }
+            if counts {
+                tail.learn(value, self.counted);
+            }
+        }
+        if counts {
+            self.counted += 1;
+            self.keep();
+        }
+        let novel = knobs.shape * novel.min(knobs.shape_max);
+        if novel > evidence {
+            witness = Witness::Shape;
+        }
+        self.learn(knobs, at, off, scale, fresh);
+        self.decide(knobs, secs, evidence + novel, witness, n)
+    }
+
+    /// The tails forget, and look further down where they hold too little.
+    fn keep(&mut self) {
+        if self.counted % 256 == 0 {
+            for tail in &mut self.tails {
+                tail.widen(self.counted);
+            }
+        }
+        if self.counted >= tail::MEMORY {
+            self.counted /= 2;
+            for tail in &mut self.tails {
+                tail.halve();
+            }
+        }
+    }
+
+    fn learn(&mut self, knobs: &Knobs, at: i64, off: f32, scale: f32, fresh: f32) {
+        let weight = fresh.max(1.0 / knobs.memory);
+        let bound = if self.n < 10 { f32::INFINITY } else { 3.0 * scale };
+        self.level += f64::from(weight * off.clamp(-bound, bound));
+        self.spread += weight * (off.abs().min(bound) - self.spread);
+        self.calendar.learn(at, off, bound, self.n);
+        self.n = self.n.saturating_add(1);
+    }
+
+    fn decide(&mut self, knobs: &Knobs, secs: f32, evidence: f32, witness: Witness, n: u32) -> Verdict {
+        self.heat *= 1.0 - 1.0 / knobs.hold;
+        self.raised *= 1.0 - (secs / (knobs.raise_days * 86_400.0)).min(1.0);
+        self.hush = self.hush.saturating_sub(1);
+        let usual = knobs.threshold + knobs.per_rate * (300.0 / self.interval.max(0.1)).log10();
+        let threshold = usual.max(1.0) + self.raised;
+        let mut verdict = Verdict { evidence, threshold, witness, known: n >= WARM, ..Verdict::default() };
+        if !verdict.known {
+            return verdict;
+        }
+        let ratio = evidence / threshold;
+        verdict.score = ratio / (1.0 + ratio);
+        if ratio <= 0.2 || ratio <= self.heat * knobs.margin {
+            verdict.score *= 0.1;
+            return verdict;
+        }
+        self.heat = ratio;
+        if ratio >= 1.0 {
+            verdict.alert = true;
+            self.raised += knobs.raise;
+            self.hush = HUSH;
+        }
+        verdict
+    }
+}
+
+wire_struct!(Ensemble {
+    n,
+    counted,
+    last,
+    interval,
+    level,
+    spread,
+    before,
+    resolution,
+    change,
+    few,
+    some,
+    many,
+    rough,
+    heat,
+    raised,
+    hush,
+    tails,
+    calendar,
+    shape,
+});
+wire_struct!(Calendar { day, week, plain });
+
+impl<const N: usize> Wire for Table<N> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.cells.put(out);
+        self.readings.put(out);
+        self.error.put(out);
+        self.n.put(out);
+    }
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            cells: Wire::take(from)?,
+            readings: Wire::take(from)?,
+            error: Wire::take(from)?,
+            n: Wire::take(from)?,
+        })
+    }
+}
+
+impl Wire for [Tail; WITNESSES] {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|t| t.put(out));
+    }
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        let mut all = [Tail::default(); WITNESSES];
+        for tail in &mut all {
+            *tail = Wire::take(from)?;
+        }
+        Some(all)
+    }
+}
+
+impl Wire for Tail {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.floor.put(out);
+        self.sum.put(out);
+        self.counts.put(out);
+    }
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        let (floor, sum) = (Wire::take(from)?, Wire::take(from)?);
+        let counts: [u16; 32] = Wire::take(from)?;
+        // What follows from the counts is not believed.
+        (sum == counts.iter().map(|c| u32::from(*c)).sum::<u32>()).then_some(Self { floor, sum, counts })
+    }
+}
