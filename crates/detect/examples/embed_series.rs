@@ -1,16 +1,11 @@
 //! Recorded series through the shape layer alone:
-//! `cargo run --release -p nightshift-detect --example embed_series -- DIR [THRESHOLD [REST]]` prints one JSON line a row.
-//! An alarm at the threshold (-log10 probability) silences the next REST rows; the score is nlp / (nlp + threshold).
+//! `cargo run --release -p nightshift-detect --example embed_series -- DIR` prints one JSON line a row. Alarms are those of
+//! the layer's own gate; the score is 0.5 at its threshold and 0 while it rests.
 
-use nightshift_detect::metrics::embed::Embed;
+use nightshift_detect::metrics::embed::{Embed, Gate};
 use nightshift_model::Timestamp;
 use std::io::Write as _;
 use std::path::Path;
-
-/// Threshold of an alarm, -log10 of the probability.
-const THRESHOLD: f32 = 2.1;
-/// Rows of silence after an alarm.
-const REST: usize = 120;
 
 fn time(text: &str) -> Option<Timestamp> {
     if let Ok(secs) = text.parse::<f64>() {
@@ -23,8 +18,6 @@ fn time(text: &str) -> Option<Timestamp> {
 
 fn main() -> std::io::Result<()> {
     let dir = std::env::args().nth(1).expect("the folder of the series");
-    let threshold = std::env::args().nth(2).map_or(THRESHOLD, |t| t.parse().expect("a number"));
-    let rest = std::env::args().nth(3).map_or(REST, |t| t.parse().expect("a number of rows"));
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut categories: Vec<_> = std::fs::read_dir(&dir)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
     categories.sort();
@@ -46,13 +39,10 @@ fn main() -> std::io::Result<()> {
             let told: Vec<_> = samples.iter().map(|&(_, at, value)| embed.step(at, value)).collect();
             spent += start.elapsed();
             rows += samples.len() as u32;
-            let mut quiet_until = 0;
+            let mut gate = Gate::default();
             for (&(row, ..), s) in samples.iter().zip(&told) {
-                let alert = row >= quiet_until && s.nlp >= threshold;
-                let score = if row < quiet_until { 0.0 } else { s.nlp / (s.nlp + threshold) };
-                if alert {
-                    quiet_until = row + rest + 1;
-                }
+                let score = if gate.rests() { 0.0 } else { s.nlp / (s.nlp + gate.threshold()) };
+                let alert = gate.step(s.nlp);
                 let json = serde_json::json!({
                     "series": name, "row": row, "score": score, "alert": alert, "nlp": s.nlp, "novelty": s.novelty,
                 });

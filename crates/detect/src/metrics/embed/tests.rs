@@ -2,10 +2,10 @@ use super::*;
 
 const MINUTE: i64 = 60_000_000_000;
 
-/// A daily sine of 288 rows with a little deterministic noise.
+/// A wave of 96 rows with a little deterministic noise.
 fn sine(i: i64) -> f64 {
     let noise = f64::from(((i as u32).wrapping_mul(2_654_435_761) >> 16) & 0xff) / 255.0;
-    (i as f64 * std::f64::consts::TAU / 288.0).sin() * 10.0 + noise
+    (i as f64 * std::f64::consts::TAU / 96.0).sin() * 10.0 + noise
 }
 
 fn run(values: impl IntoIterator<Item = f64>) -> Vec<Surprise> {
@@ -23,7 +23,7 @@ fn a_quiet_stretch_of_a_wave_is_novel_though_its_values_are_not() {
     let got = run((0..3000).map(|i| if (2000..2150).contains(&i) { 0.5 } else { sine(i) }));
     let usual = got[1000..2000].iter().map(|s| s.nlp).fold(0.0, f32::max);
     let quiet = got[2000..2150].iter().map(|s| s.nlp).fold(0.0, f32::max);
-    assert!(quiet > usual, "{quiet} against {usual}");
+    assert!(quiet > usual && quiet > 1.8, "{quiet} against {usual}");
 }
 
 #[test]
@@ -75,4 +75,13 @@ fn a_restored_state_goes_on_bit_for_bit() {
     }
     assert!(Embed::from_bytes(&[]).is_none());
     assert!(Embed::from_bytes(&[0xff; 4000]).is_none());
+}
+
+#[test]
+fn a_gate_is_silent_after_an_alarm_and_hardens() {
+    let mut gate = Gate::default();
+    let raised: Vec<_> = (0..2000).filter(|_| gate.step(2.0)).collect();
+    assert!(raised.windows(2).all(|two| two[1] - two[0] > 100), "{raised:?}");
+    let (early, late) = (raised[1] - raised[0], raised[raised.len() - 1] - raised[raised.len() - 2]);
+    assert!(late > early, "{raised:?}");
 }
