@@ -262,6 +262,15 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
         seen: serde_json::Value,
     },
+    /// Other playbooks and policies are in use from here on. Of the tenant, not of an incident: [`TENANT_WIDE`].
+    LibraryLoaded {
+        /// Playbooks in use.
+        playbooks: u64,
+        /// Files of policies in use.
+        policies: u64,
+        /// SHA-256 over the names and texts of the user's own files, hex.
+        digest: String,
+    },
     /// All execution was stopped or allowed again. Of the tenant, not of an incident: [`TENANT_WIDE`].
     KillSwitched {
         /// On: nothing is carried out.
@@ -278,7 +287,7 @@ pub const TENANT_WIDE: IncidentId = IncidentId(0);
 impl EventKind {
     /// Whether it is of the tenant and not of an incident.
     pub const fn is_tenant_wide(&self) -> bool {
-        matches!(self, Self::KillSwitched { .. })
+        matches!(self, Self::KillSwitched { .. } | Self::LibraryLoaded { .. })
     }
 
     /// The word in a timeline's `action`.
@@ -313,6 +322,7 @@ impl EventKind {
             Self::FeedbackGiven { .. } => "feedback",
             Self::PostmortemWritten { .. } => "postmortem_written",
             Self::NodeDone { .. } => "node_done",
+            Self::LibraryLoaded { .. } => "library_loaded",
             Self::KillSwitched { .. } => "kill_switched",
         }
     }
@@ -370,6 +380,9 @@ impl EventKind {
             },
             Self::PostmortemWritten { .. } => String::new(),
             Self::NodeDone { node, note, .. } => with_note(node.clone(), note),
+            Self::LibraryLoaded { playbooks, policies, digest } => {
+                format!("{playbooks} playbooks and {policies} files of policies are in use (own files {digest:.12})")
+            }
             Self::KillSwitched { on, why } => with_note(if *on { "on" } else { "off" }.into(), why),
         }
     }
@@ -636,7 +649,7 @@ pub fn apply(current: Option<Incident>, e: &JournalEvent) -> Option<Incident> {
             }
             return Some(inc);
         }
-        EventKind::KillSwitched { .. } => {}
+        EventKind::KillSwitched { .. } | EventKind::LibraryLoaded { .. } => {}
     }
     if inc.timeline.len() < TIMELINE_MAX {
         inc.timeline.push(TimelineEntry {

@@ -3,7 +3,7 @@
 mod automation;
 mod replays;
 
-pub(crate) use automation::{Boards, automation, playbook_rows, policy_rows};
+pub(crate) use automation::{Boards, CatalogueBoard, automation, playbook_rows, policy_rows};
 pub(crate) use replays::Replays;
 
 use crate::agents::{Command, Refusal};

@@ -9,12 +9,14 @@ mod feed;
 mod incident;
 mod relay;
 mod shard;
+mod shelf;
 
 pub use detect::DetectAgent;
 pub use feed::{Feed, Reading, Tap};
 pub use incident::{Command, Declared, IncidentAgent, IncidentParts, Listeners, Refusal, Response, Told};
 pub use relay::RelayAgent;
 pub use shard::{DetectRooms, ShardRooms};
+pub use shelf::{Library, Shelf};
 
 use nightshift_bus::{Bus, BusError, Outgoing, Record};
 use nightshift_health::{ByReason, SelfMetrics};

@@ -48,6 +48,7 @@ const fn topic_of(event: &EventKind) -> (Topic, bool) {
         | EventKind::Approved { .. }
         | EventKind::Rejected { .. }
         | EventKind::Overridden { .. }
+        | EventKind::LibraryLoaded { .. }
         | EventKind::KillSwitched { .. } => (topics::POLICY_AUDIT, false),
         EventKind::PostmortemWritten { .. } => (topics::POSTMORTEMS_GENERATED, false),
         _ => (topics::INCIDENTS_UPDATED, true),

@@ -1,11 +1,12 @@
 //! The decisions of an incident, made again for whoever asks.
 
 use super::TopologyBoard;
+use crate::agents::Shelf;
 use async_trait::async_trait;
 use nightshift_api::{ReplayError, ReplayView};
 use nightshift_guard::{Guard, GuardConfig, Policies};
 use nightshift_model::{Incident, JournalEvent};
-use nightshift_plan::{PlanConfig, Playbooks};
+use nightshift_plan::PlanConfig;
 use nightshift_reason::{ReplayRooms, WorkflowConfig, replay};
 use nightshift_store::Store;
 use serde_json::{Value, json};
@@ -23,14 +24,12 @@ pub(crate) struct Replays {
     pub tenant: String,
     /// What there is.
     pub topology: Arc<TopologyBoard>,
-    /// Playbooks in use.
-    pub playbooks: Playbooks,
+    /// Playbooks and policies in use.
+    pub shelf: Arc<Shelf>,
     /// Settings of planning.
     pub plan: PlanConfig,
     /// Settings of the guard.
     pub guard: GuardConfig,
-    /// Policies in use.
-    pub policies: Policies,
     /// Settings of the workflow.
     pub workflow: WorkflowConfig,
 }
@@ -38,7 +37,7 @@ pub(crate) struct Replays {
 impl Replays {
     /// The policies to judge with: those in use, or those that ship with the one that was given beside them.
     fn policies(&self, given: Option<&str>) -> Result<Policies, ReplayError> {
-        let Some(text) = given else { return Ok(self.policies.clone()) };
+        let Some(text) = given else { return Ok(self.shelf.library().policies.clone()) };
         let config = &self.guard.policies;
         let own = [(ASKED.to_owned(), text.to_owned())];
         Policies::with_shipped(&config.disabled, &own, Duration::from_millis(config.timeout_ms)).map_err(|wrong| {
@@ -57,7 +56,7 @@ impl ReplayView for Replays {
             .await
             .map_err(|e| ReplayError::Unavailable(format!("read the journal: {e}")))?;
         let guard = Guard::new(self.guard.clone(), self.policies(policy)?);
-        let (topology, playbooks) = (self.topology.graph(), self.playbooks.clone());
+        let (topology, playbooks) = (self.topology.graph(), self.shelf.library().playbooks.clone());
         let (plan, workflow, id) = (self.plan.clone(), self.workflow.clone(), incident.id);
         // Planning and judging a long record is work: it does not hold up other requests.
         let again = tokio::task::spawn_blocking(move || {

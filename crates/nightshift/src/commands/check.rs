@@ -1,6 +1,7 @@
 //! `check`: everything that is wrong with a configuration, at once.
 
 use super::incidents::print_line;
+use crate::agents::Library;
 use crate::cli::{CheckArgs, Role};
 use crate::exit::{CommandResult, Failure};
 use crate::settings::{Settings, print_problems};
@@ -17,8 +18,7 @@ pub fn run(args: &CheckArgs, json: bool) -> CommandResult {
     crate::wiring::load_topology(&settings, &base, &mut problems);
     let rules = crate::check::rules(&settings, &base, &mut problems);
     crate::check::semantics(&settings, &Role::ALL.into_iter().collect(), &mut problems);
-    let playbooks = crate::library::playbooks(&settings, &base, &mut problems);
-    let policies = crate::library::policies(&settings, &base, &mut problems);
+    let Library { playbooks, policies, .. } = crate::library::read(&settings, &base, &mut problems);
     let (passed, mut failed) = crate::check::rule_tests(&settings, &base);
     let rules_failed = failed.clone();
     let (policies_passed, policies_failed) = crate::check::policy_tests(&policies);

@@ -14,7 +14,7 @@ use serde_json::json;
 pub fn list(args: &PlaybooksArgs, json: bool) -> CommandResult {
     let Loaded { config: settings, mut problems } = Settings::read(args.config.as_deref(), Level::Warning)?;
     let base = Settings::base(args.config.as_deref());
-    let playbooks = crate::library::playbooks(&settings, &base, &mut problems);
+    let playbooks = crate::library::read(&settings, &base, &mut problems).playbooks;
     if problems.has_errors() {
         print_problems(&problems);
         return Err(Failure::Reported);

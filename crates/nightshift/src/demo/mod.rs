@@ -13,7 +13,7 @@ use crate::agents::{DetectRooms, Tap, Told};
 use crate::cli::{DemoArgs, Role};
 use crate::clock::SystemClock;
 use crate::exit::{CommandResult, bad_input};
-use crate::run::{Extras, Library, Service};
+use crate::run::{Extras, Service, Written};
 use crate::settings::Settings;
 use anyhow::{Context as _, Result, anyhow};
 use clock::ScaledClock;
@@ -165,8 +165,7 @@ pub(crate) async fn run(args: &DemoArgs, json: bool) -> CommandResult {
 async fn serve(settings: Settings, topology: TopologyFile, extras: Extras, data: &Path) -> Result<()> {
     let mut problems = Problems::new("demo");
     let rules = crate::check::rules(&settings, Path::new(""), &mut problems);
-    let playbooks = crate::library::playbooks(&settings, Path::new(""), &mut problems);
-    let policies = crate::library::policies(&settings, Path::new(""), &mut problems);
+    let library = crate::library::read(&settings, Path::new(""), &mut problems);
     let rooms = DetectRooms::new(
         settings.detect.metrics.clone(),
         settings.detect.logs.clone(),
@@ -175,7 +174,7 @@ async fn serve(settings: Settings, topology: TopologyFile, extras: Extras, data:
     )?;
     let roles: BTreeSet<Role> = Role::ALL.into_iter().collect();
     let service = Service::open(settings, roles, data, &problems, extras).await?;
-    service.run(rooms, Library { topology, playbooks, policies }, data).await
+    service.run(rooms, Written { topology, library, base: PathBuf::new() }, data).await
 }
 
 /// The empty configuration, but for what a demo is: only the estate is watched, and plans may act on it.

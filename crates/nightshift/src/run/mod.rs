@@ -3,12 +3,13 @@
 mod agents;
 mod ends;
 mod extras;
+mod reload;
 mod respond;
 mod upkeep;
 
 pub(crate) use extras::Extras;
 
-use crate::agents::{Command, Declared, DetectRooms, Feed, Listeners, Told};
+use crate::agents::{Command, Declared, DetectRooms, Feed, Library, Listeners, Shelf, Told};
 use crate::api::{Boards, Collectors, Commands, Injecting, StatusBoard, TopologyBoard};
 use crate::cli::{Role, RunArgs};
 use crate::clock::SystemClock;
@@ -30,17 +31,16 @@ use nightshift_collect::remote_write::{self, RemoteWriteState};
 use nightshift_collect::resolve::Resolver;
 use nightshift_collect::supervise::{BoundAddresses, Shared, SourceConfig, Supervisor, Surroundings, default_sources};
 use nightshift_config::{Level, Loaded, Problems};
-use nightshift_guard::Policies;
 use nightshift_health::{HealthBoard, SelfMetrics};
 use nightshift_model::{Anomaly, Clock, Timestamp};
-use nightshift_plan::Playbooks;
 use nightshift_store::Store;
 use nightshift_topology::{Topology, TopologyFile};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
+use reload::Reload;
 use respond::people_of;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -74,8 +74,7 @@ pub(crate) async fn run(args: &RunArgs) -> CommandResult {
     let topology = wiring::load_topology(&settings, &base, &mut problems);
     let rules = crate::check::rules(&settings, &base, &mut problems);
     crate::check::semantics(&settings, &roles, &mut problems);
-    let playbooks = crate::library::playbooks(&settings, &base, &mut problems);
-    let policies = crate::library::policies(&settings, &base, &mut problems);
+    let library = crate::library::read(&settings, &base, &mut problems);
     if !problems.is_empty() {
         print_problems(&problems);
     }
@@ -93,18 +92,18 @@ pub(crate) async fn run(args: &RunArgs) -> CommandResult {
     .map_err(|e| bad_input(format!("detect.logs: {e}")))?;
     rooms.export_features = settings.detect.export_features;
     let service = Service::open(settings, roles, &data, &problems, Extras::default()).await?;
-    service.run(rooms, Library { topology, playbooks, policies }, &data).await?;
+    service.run(rooms, Written { topology, library, base }, &data).await?;
     Ok(())
 }
 
 /// What people wrote beside the configuration, read and compiled.
-pub(crate) struct Library {
+pub(crate) struct Written {
     /// What the topology file declares.
     pub(crate) topology: TopologyFile,
-    /// Playbooks in use.
-    pub(crate) playbooks: Playbooks,
-    /// Policies in use.
-    pub(crate) policies: Policies,
+    /// Playbooks and policies in use.
+    pub(crate) library: Library,
+    /// The folder that relative paths are taken from.
+    pub(crate) base: PathBuf,
 }
 
 /// What every part works with.
@@ -166,7 +165,7 @@ impl Service {
     ///
     /// # Errors
     /// When something cannot be bound or started, or does not end well.
-    pub(crate) async fn run(mut self, mut rooms: DetectRooms, library: Library, data: &Path) -> Result<()> {
+    pub(crate) async fn run(mut self, mut rooms: DetectRooms, written: Written, data: &Path) -> Result<()> {
         let (told, _) = broadcast::channel::<Arc<Told>>(EVENTS_KEPT);
         let (events, _) = broadcast::channel::<StreamEvent>(EVENTS_KEPT);
         let (commands, asked) = mpsc::channel::<Command>(64);
@@ -194,17 +193,29 @@ impl Service {
         }
         let switch = Arc::new(SwitchBoard::of_folder(data));
         let boards = Boards::default();
-        boards.catalogue.set_playbooks(crate::api::playbook_rows(&library.playbooks));
-        boards.catalogue.set_policies(crate::api::policy_rows(&library.policies));
-        let people = people_of(&library.topology);
+        boards.catalogue.set_playbooks(crate::api::playbook_rows(&written.library.playbooks));
+        boards.catalogue.set_policies(crate::api::policy_rows(&written.library.policies));
+        let people = people_of(&written.topology);
+        let shelf = Arc::new(Shelf::new(written.library));
         let mut agents = Vec::new();
         if self.roles.contains(&Role::Detect) {
             let snapshots: Arc<dyn SnapshotStore> = Arc::new(FileSnapshots::new(data.join(wiring::SNAPSHOTS_DIR)));
             agents.push(self.start_detect(snapshots, rooms));
         }
         if self.roles.contains(&Role::Diagnose) {
-            let response = self.response(&library, feed.clone(), switch.clone())?;
-            let declared = Declared { config: self.settings.topology.clone(), file: library.topology };
+            let response = self.response(shelf.clone(), feed.clone(), switch.clone())?;
+            if Reload::is_needed(&self.settings) {
+                let reload = Reload {
+                    settings: Arc::new(self.settings.clone()),
+                    base: written.base,
+                    shelf: shelf.clone(),
+                    catalogue: boards.catalogue.clone(),
+                    health: self.board.reporter("library"),
+                    stop: self.stop_agents.clone(),
+                };
+                tokio::spawn(reload.run());
+            }
+            let declared = Declared { config: self.settings.topology.clone(), file: written.topology };
             let (tenant, learn, show) = (self.settings.tenant.clone(), resolver.clone(), graph.clone());
             let stream = events.clone();
             let anomaly = Arc::new(move |anomaly: &Anomaly| {
@@ -302,10 +313,9 @@ impl Service {
             store: self.store.clone(),
             tenant: self.settings.tenant.clone(),
             topology: graph.clone(),
-            playbooks: library.playbooks.clone(),
+            shelf,
             plan: self.settings.plan.clone(),
             guard: self.settings.guard.clone(),
-            policies: library.policies.clone(),
             workflow: self.settings.workflow.clone(),
         };
         let boards = Boards { replay: Some(Arc::new(replays)), ..boards };

@@ -1,7 +1,7 @@
 //! What the second half of the corridor is built from, and who is told.
 
-use super::{Library, Service};
-use crate::agents::{Feed, Response};
+use super::Service;
+use crate::agents::{Feed, Response, Shelf};
 use crate::opa::OpaClient;
 use crate::switch::SwitchBoard;
 use anyhow::{Context as _, Result, anyhow};
@@ -23,7 +23,7 @@ impl Service {
     ///
     /// # Errors
     /// When an actuator or the policy engine's client cannot be built.
-    pub(super) fn response(&self, library: &Library, feed: Arc<Feed>, switch: Arc<SwitchBoard>) -> Result<Response> {
+    pub(super) fn response(&self, shelf: Arc<Shelf>, feed: Arc<Feed>, switch: Arc<SwitchBoard>) -> Result<Response> {
         let mut actuators = BTreeMap::new();
         for (name, config) in &self.settings.actuators {
             let built = config.build(self.clock.clone()).map_err(|e| anyhow!("actuators.{name}: {e}"))?;
@@ -40,8 +40,9 @@ impl Service {
             workflow: self.settings.workflow.clone(),
             plan: self.settings.plan.clone(),
             guard: self.settings.guard.clone(),
-            policies: library.policies.clone(),
-            playbooks: library.playbooks.clone(),
+            policies: shelf.library().policies.clone(),
+            playbooks: shelf.library().playbooks.clone(),
+            shelf: Some(shelf),
             learn: self.settings.learn.clone(),
             past: Arc::new(self.extras.past.clone()),
             actuators: Arc::new(executor.declares()),

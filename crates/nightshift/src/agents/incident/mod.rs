@@ -16,6 +16,7 @@ mod restore;
 mod tenant;
 
 use super::feed::Feed;
+use super::shelf::Shelf;
 use super::{AgentError, Turn, dead_letter};
 use crate::opa::OpaClient;
 use crate::switch::SwitchBoard;
@@ -152,6 +153,8 @@ pub struct Response {
     pub policies: Policies,
     /// Playbooks at hand.
     pub playbooks: Playbooks,
+    /// Where other policies and playbooks come from while it runs; `None`: they stay as they are.
+    pub shelf: Option<Arc<Shelf>>,
     /// How much the past counts.
     pub learn: LearnConfig,
     /// What past incidents taught before this installation began (written by the team).
@@ -185,6 +188,7 @@ impl Response {
             guard: GuardConfig::default(),
             policies: Policies::with_shipped(&[], &[], timeout).expect("the policies that ship compile"),
             playbooks: Playbooks::shipped(),
+            shelf: None,
             learn: LearnConfig::default(),
             past: Arc::default(),
             executor: Arc::new(Executor::new(BTreeMap::new(), Arc::new(ManualClock::at(Timestamp::EPOCH)))),
@@ -255,6 +259,8 @@ pub struct IncidentAgent {
     hands: Hands<Brought>,
     brought: Vec<Brought>,
     ticked_at: Timestamp,
+    /// Revision of the shelf that is in use.
+    shelved: u64,
     /// The rooms were thrown away and could not all be built again yet.
     stale: bool,
 }
@@ -271,7 +277,7 @@ impl IncidentAgent {
         let consumer = parts.bus.consumer(GROUP, &TOPICS).await?;
         let ticked_at = parts.clock.now();
         let (tenants, hands, brought) = (BTreeMap::new(), Hands::new(), Vec::new());
-        let mut agent = Self { parts, consumer, tenants, hands, brought, ticked_at, stale: true };
+        let mut agent = Self { parts, consumer, tenants, hands, brought, ticked_at, shelved: 0, stale: true };
         agent.start_over().await?;
         agent.stale = false;
         Ok(agent)
@@ -333,6 +339,7 @@ impl IncidentAgent {
     /// Gives whether anything was made durable beside records.
     async fn work(&mut self, records: Vec<Record>, now: Timestamp) -> Result<bool, AgentError> {
         self.look_at_the_switch(now).await?;
+        self.look_at_the_shelf(now).await?;
         let mut progressed = false;
         loop {
             let asked = self.parts.commands.lock().try_recv();

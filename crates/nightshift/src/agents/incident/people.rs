@@ -67,6 +67,33 @@ impl IncidentAgent {
         self.switched(nightshift_model::DEFAULT_TENANT, &switch, now).await
     }
 
+    /// Have people put other playbooks and policies there? They hold from here on, and the journal says so.
+    pub(super) async fn look_at_the_shelf(&mut self, now: Timestamp) -> Result<(), AgentError> {
+        let Some((revision, library)) = self.parts.response.shelf.as_ref().and_then(|s| s.newer(self.shelved)) else {
+            return Ok(());
+        };
+        self.parts.response.playbooks = library.playbooks.clone();
+        self.parts.response.policies = library.policies.clone();
+        let event = EventKind::LibraryLoaded {
+            playbooks: library.playbooks.len() as u64,
+            policies: library.policies.files().len() as u64,
+            digest: library.digest.clone(),
+        };
+        let tenants: Vec<String> = self.tenants.keys().cloned().collect();
+        for tenant in tenants {
+            if let Some(state) = self.tenants.get_mut(&tenant) {
+                state.guard.set_policies(library.policies.clone());
+            }
+            let mut step = Step::default();
+            let (actor, event) = ("system".to_owned(), event.clone());
+            step.commit.journal.push(JournalDraft { incident: TENANT_WIDE, at: now, actor, event });
+            self.settle(&tenant, step, now).await?;
+        }
+        // Only now: a commit that failed is tried again with the next turn.
+        self.shelved = revision;
+        Ok(())
+    }
+
     async fn switched(&mut self, tenant: &str, switch: &KillSwitch, now: Timestamp) -> Result<(), AgentError> {
         tracing::warn!(on = switch.on, by = switch.by, why = switch.why, "the kill switch was turned");
         self.ensure(tenant).await?;
