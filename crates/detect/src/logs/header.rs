@@ -6,6 +6,8 @@ const LEVELS: &[&str] = &[
     "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "ERR", "SEVERE", "CRITICAL", "CRIT", "ALERT",
     "FATAL", "EMERG", "PANIC", "FAILURE",
 ];
+/// Fields from one time of a header to the next at most: host, month, day, time.
+const GAP_MAX: usize = 4;
 /// Fields that a header has at most.
 const FIELDS_MAX: usize = 20;
 
@@ -13,6 +15,11 @@ const FIELDS_MAX: usize = 20;
 pub fn split(line: &str) -> &str {
     let start = content_at(line.as_bytes()).min(line.len());
     line.get(start..).unwrap_or(line).trim_start()
+}
+
+/// The same for a line of any bytes.
+pub fn split_bytes(line: &[u8]) -> &[u8] {
+    line.get(content_at(line)..).unwrap_or_default().trim_ascii_start()
 }
 
 fn content_at(line: &[u8]) -> usize {
@@ -40,17 +47,23 @@ fn content_at(line: &[u8]) -> usize {
     {
         return bars(line, bar);
     }
-    // The last time among the first fields; some headers carry two.
-    // What follows a component's colon is the message.
-    let named = (0..n.min(8)).find(|i| ends_colon(field(*i))).unwrap_or(n.min(8));
-    let Some(time) = (0..named).rev().find(|i| is_time(field(*i))) else { return 0 };
+    // Some headers carry two times, with a host and the words of a date between them. A later one is the message's,
+    // as is what follows a level or a component's colon.
+    let ends = |i: usize| ends_colon(field(i)) || is_level(field(i));
+    let named = (0..n.min(8)).find(|i| ends(*i)).unwrap_or(n.min(8));
+    let (mut time, mut seen) = (None, 0);
+    for i in 0..named {
+        if is_time(field(i)) && (time.is_none() || i - seen <= GAP_MAX) {
+            time = Some(i);
+            seen = i;
+        }
+    }
+    let Some(time) = time else { return 0 };
     let mut at = time + 1;
     let level = (at..n.min(at + 5)).find(|i| {
         let f = field(*i);
-        let bare = f.strip_prefix(b"[").and_then(|f| f.strip_suffix(b"]")).unwrap_or(f);
-        let bare = bare.strip_suffix(b":").unwrap_or(bare);
         let letter = matches!(f, b"V" | b"D" | b"I" | b"W" | b"E" | b"F") && is_number(field(i - 1));
-        letter || LEVELS.iter().any(|l| bare.eq_ignore_ascii_case(l.as_bytes()))
+        letter || is_level(f)
     });
     if let Some(level) = level {
         at = level + 1;
@@ -115,30 +128,45 @@ fn ends_colon(field: &[u8]) -> bool {
     field.len() > 1 && field.ends_with(b":")
 }
 
+/// `INFO`, `[warn]`, `error:`
+fn is_level(field: &[u8]) -> bool {
+    let bare = field.strip_prefix(b"[").and_then(|f| f.strip_suffix(b"]")).unwrap_or(field);
+    let bare = bare.strip_suffix(b":").unwrap_or(bare);
+    LEVELS.iter().any(|l| bare.eq_ignore_ascii_case(l.as_bytes()))
+}
+
 fn is_number(field: &[u8]) -> bool {
     !field.is_empty() && field.iter().all(u8::is_ascii_digit)
 }
 
-/// A date, a time of day, a Unix time: digits with signs of a time, or ten and more digits.
+/// A date, a time of day, both in one, a Unix time. Strict in the number of digits: versions and addresses are none.
 fn is_time(field: &[u8]) -> bool {
     let field = field.strip_prefix(b"[").unwrap_or(field);
     let field = field.strip_suffix(b"]").unwrap_or(field);
-    let digits = field.iter().filter(|b| b.is_ascii_digit()).count();
     if is_number(field) {
-        return (10..=19).contains(&digits);
+        return (10..=19).contains(&field.len());
     }
-    // 2026.01.02, and not an address or several.
-    if field.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b',')) {
-        return field.split(|b| *b == b'.').map(<[u8]>::len).eq([4, 2, 2]);
+    if !field.iter().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'/' | b'.' | b',' | b'T' | b'Z' | b'+')) {
+        return false;
     }
-    let signs = field.iter().filter(|b| matches!(b, b'-' | b':' | b'/' | b'.')).count();
-    field.first().is_some_and(u8::is_ascii_digit)
-        && digits >= 4
-        && signs >= 1
-        && field
-            .iter()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'/' | b'.' | b',' | b'T' | b'Z' | b'+'))
-        && (signs >= 2 || field.contains(&b'-') || field.contains(&b':'))
+    let digits = |from: usize| field[from.min(field.len())..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let (first, sign) = (digits(0), |i: usize| field.get(i).copied().unwrap_or_default());
+    let (a, second) = (sign(first), digits(first + 1));
+    let (b, third) = (sign(first + 1 + second), digits(first + second + 2));
+    match first {
+        // 2026-01-02, 2026.01.02, 2026/01/02, and what follows.
+        4 => a == b && matches!(a, b'-' | b'.' | b'/') && (second, third) == (2, 2),
+        // 20260102-03:04:05
+        8 => a == b'-' && b == b':',
+        // 03:04, 03:04:05.678; 01-02; 26/01/02
+        2 => match a {
+            b':' => second == 2 && (b == 0 || b == b':' && third == 2),
+            b'-' => second == 2 && b == 0,
+            b'/' => second == 2 && (b == 0 || b == b'/' && matches!(third, 2 | 4)),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +189,10 @@ mod tests {
             ("Jan  2 03:04:05 web1 kernel[0]: ARPT: 620701.011328: System Sleep", "ARPT: 620701.011328: System Sleep"),
             ("2026-01-02 03:04:05 10.0.0.1 \"GET /\" 200", "10.0.0.1 \"GET /\" 200"),
             ("2026-01-02 03:04:05 9 INFO a.b [-] 10.0.0.1,10.0.0.2 x", "10.0.0.1,10.0.0.2 x"),
+            ("2026-01-02 03:04:05 status installed libc6:amd64 2.118-1", "status installed libc6:amd64 2.118-1"),
+            ("2026-01-02 03:04:05 INFO next run at 04:00:00 daily", "next run at 04:00:00 daily"),
+            ("2026/01/02 03:04:05 [error] 31#31: *7 open() failed", "31#31: *7 open() failed"),
+            ("26/01/02 03:04:05 INFO a.B: it began", "it began"),
             ("no header here", "no header here"),
             ("1234 lines", "1234 lines"),
             ("", ""),
@@ -175,6 +207,7 @@ mod tests {
         #[test]
         fn any_text_has_a_message_that_is_its_end(line in "[ -~ä]{0,120}") {
             proptest::prop_assert!(line.ends_with(split(&line)));
+            proptest::prop_assert_eq!(split_bytes(line.as_bytes()), split(&line).as_bytes());
         }
     }
 }

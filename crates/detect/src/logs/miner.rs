@@ -155,6 +155,7 @@ pub struct TemplateMiner {
     scratch: Vec<Token>,
     joins: Vec<(TemplateId, TemplateId)>,
     stats: MinerStats,
+    rebuilt: u64,
 }
 
 /// What token `hash` at place `i` adds to the sum of its form.
@@ -249,6 +250,7 @@ impl TemplateMiner {
             scratch: Vec::new(),
             joins: Vec::new(),
             stats: MinerStats::default(),
+            rebuilt: 0,
         }
     }
 
@@ -261,6 +263,13 @@ impl TemplateMiner {
     /// Learns one line of any bytes.
     #[inline]
     pub fn learn_bytes(&mut self, line: &[u8]) -> TemplateRef {
+        let (slot, is_new) = self.learn_slot(line);
+        TemplateRef { id: self.templates[slot as usize].id, is_new }
+    }
+
+    /// Learns one line of any bytes; tells the place of its template, which holds until [`Self::rebuilt`] changes.
+    #[inline]
+    pub(super) fn learn_slot(&mut self, line: &[u8]) -> (u32, bool) {
         self.stats.lines += 1;
         self.stats.cut += u64::from(line.len() > self.config.line_bytes_max);
         let form = self.masker.mask(line);
@@ -270,9 +279,19 @@ impl TemplateMiner {
             let t = &mut self.templates[root as usize];
             t.count += 1;
             t.last = self.stats.lines;
-            return TemplateRef { id: t.id, is_new: false };
+            return (root, false);
         }
         self.learn_form(key)
+    }
+
+    /// Name of the template at a place.
+    pub(super) fn id_at(&self, slot: u32) -> Option<TemplateId> {
+        self.templates.get(slot as usize).map(|t| t.id)
+    }
+
+    /// How often places were given anew.
+    pub(super) const fn rebuilt(&self) -> u64 {
+        self.rebuilt
     }
 
     #[inline]
@@ -288,7 +307,7 @@ impl TemplateMiner {
 
     /// The form in the masker's buffer was not seen before.
     #[cold]
-    fn learn_form(&mut self, key: u64) -> TemplateRef {
+    fn learn_form(&mut self, key: u64) -> (u32, bool) {
         self.stats.new_forms += 1;
         if self.live >= self.config.templates_max.max(64) || self.forms.len() >= self.config.templates_max.max(64) * 8 {
             self.evict();
@@ -305,7 +324,7 @@ impl TemplateMiner {
             let t = &mut self.templates[slot as usize];
             t.count += 1;
             t.last = self.stats.lines;
-            return TemplateRef { id: t.id, is_new: false };
+            return (slot, false);
         }
         let slot = self.templates.len() as u32;
         self.templates.push(Template {
@@ -324,9 +343,8 @@ impl TemplateMiner {
         self.forms.insert(key, slot);
         self.by_sum.insert(sum, slot);
         let joined = self.refine(slot);
-        let t = &self.templates[joined as usize];
         // What was joined into an older template on arrival is no news.
-        TemplateRef { id: t.id, is_new: joined == slot }
+        (joined, joined == slot)
     }
 
     /// The refined template with the most words in common that `tokens` are an instance of.
@@ -597,6 +615,7 @@ impl TemplateMiner {
 
     /// Takes `kept` as the live templates, in this order, and builds every index anew.
     fn rebuild(&mut self, kept: Vec<Template>) {
+        self.rebuilt += 1;
         self.forms = HashMap::default();
         self.by_sum = HashMap::default();
         self.slots = HashMap::default();
