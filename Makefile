@@ -57,6 +57,17 @@ bench: ## Measure: detector, log mining, whole-process load; prints the table of
 	cargo build --locked --release -p nightshift
 	@bench/run
 
+QUALITY = python3 bench/quality $(if $(DATA),--data "$(DATA)") $(if $(SCORE),--score "$(SCORE)") \
+  $(if $(PEERS),--peers) $(if $(ABLATION),--ablation) $(if $(CROSS_VALIDATE),--cross-validate) $(if $(JSON),--json)
+
+.PHONY: bench-quality
+bench-quality: ## Score the judgement on public data: DATA=… SCORE=… [PEERS=1] [ABLATION=1] [CROSS_VALIDATE=1] [JSON=1]
+	@$(QUALITY) --check
+	@scripts/setup build full
+	@cargo build --locked --release -p nightshift
+	@cargo build --locked --release -p nightshift-detect --example detect_load
+	@$(QUALITY)
+
 .PHONY: testenv-down
 testenv-down: ## Stop servers that an interrupted test left behind
 	@testenv/down
