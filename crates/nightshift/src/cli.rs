@@ -1,5 +1,9 @@
 //! The command line: names, options and help. What each does lives in [`crate::commands`].
 
+mod model;
+
+pub use model::{ExportArgs, ModelCommand, ShadowArgs};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -76,6 +80,9 @@ pub enum Command {
     /// Make, list and withdraw access tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Versions of the model, trials, drift, and baselines that travel between clusters.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Verify and export the tamper-evident record.
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -62,6 +62,7 @@ pub async fn dispatch(cli: Cli) -> CommandResult {
         Command::Bus(command) => commands::bus::run(&command, json, clock).await,
         Command::Faults => commands::simple::faults(json),
         Command::Token(command) => commands::token::run(&command, json, clock).await,
+        Command::Model(command) => commands::model::run(&command, json, clock).await,
         Command::Audit(command) => commands::audit::run(&command, json).await,
         Command::Config(ConfigCommand::Reference) => commands::simple::reference(),
         Command::Completions { shell } => {

@@ -1,5 +1,6 @@
 //! The configuration: every room's own section, joined.
 
+use crate::agents::models::ModelsConfig;
 use crate::cli::DataArgs;
 use crate::exit::{Failure, bad_input};
 use anyhow::Context as _;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub store: StoreConfig,
     /// Detection.
     pub detect: DetectSettings,
+    /// Models that live: what is learned of families of series, versions, trials, the nightly retrain.
+    pub models: ModelsConfig,
     /// Correlation and causes.
     pub diagnose: DiagnoseConfig,
     /// What runs here and what depends on what.
@@ -151,6 +154,7 @@ impl Default for Settings {
             bus: BusConfig::default(),
             store: StoreConfig::default(),
             detect: DetectSettings::default(),
+            models: ModelsConfig::default(),
             diagnose: DiagnoseConfig::default(),
             topology: TopologyConfig::default(),
             workflow: WorkflowConfig::default(),

@@ -43,6 +43,12 @@ impl Tail {
         tail
     }
 
+    /// Starts with the excesses that series of the same family showed, instead of the prior's.
+    pub(crate) fn seed(&mut self, mean: f32, square: f32, risk: f32) {
+        (self.m, self.v) = (mean, square);
+        self.fit(risk);
+    }
+
     /// Learns a distance (negative: the other side's).
     #[inline(always)]
     pub(crate) fn observe(&mut self, d: f32, risk: f32) {

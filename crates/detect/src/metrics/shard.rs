@@ -10,6 +10,7 @@ use super::judge::{AlarmKind, Transition};
 use super::names::{LabelList, Names};
 use super::policy::Policy;
 use crate::features::{FeatureRow, Features};
+use crate::models::warm::{Seat, WarmStart};
 use hashbrown::{HashMap, HashTable};
 use nightshift_model::batch::{BatchError, BatchView, MetricColumns, SeriesKind, labels};
 use nightshift_model::hash::{hash64, hash128};
@@ -141,6 +142,7 @@ pub struct ShardDetector {
     pub(crate) origins: Vec<Origin>,
     pub(crate) features: Features,
     pub(crate) next_sweep: i64,
+    warm: Seat,
     columns: MetricColumns,
     slots: Vec<u32>,
     batch_entities: Vec<u32>,
@@ -194,6 +196,7 @@ impl ShardDetector {
             entities_free: Vec::new(),
             origins: Vec::new(),
             next_sweep: i64::MIN,
+            warm: Seat::default(),
             columns: MetricColumns::default(),
             slots: Vec::new(),
             batch_entities: Vec::new(),
@@ -230,6 +233,11 @@ impl ShardDetector {
             + (columns.entity.capacity() + columns.rows.capacity() + self.slots.capacity()) * 4
             + columns.timestamp.capacity() * 8
             + columns.value.capacity() * 8
+    }
+
+    /// What series that come from now on start with; `None`: with what is usual for any series.
+    pub fn set_warm(&mut self, warm: Option<Arc<WarmStart>>) {
+        self.warm.set(warm);
     }
 
     /// The metric columns of the batch stepped last, so that others need not decode them again.
@@ -494,6 +502,10 @@ impl ShardDetector {
                 let hot = &mut self.hot[slot];
                 let policy = &self.policies[usize::from(hot.policy)];
                 let outcome = self.engine.observe(hot, policy, kind, at, value, &mut stats, false);
+                if hot.n == 1 && self.warm.is_on() {
+                    let entity = self.entities[self.metas[slot].entity as usize].meta.id.kind();
+                    self.warm.seed(hot, entity, policy.reading.map(|r| r.family), kind, self.engine.tuned.risk);
+                }
                 let x = match outcome {
                     Outcome::Nothing => continue,
                     Outcome::Calm(x) => x,
@@ -562,7 +574,9 @@ impl ShardDetector {
             let labels = self.names.get(meta.labels);
             let policy = &self.policies[usize::from(self.hot[slot].policy)];
             let (tenant, source) = (&*entity.tenant, &*origin.source);
-            out.anomalies.push(record(&Subject { tenant, source, entity: &entity.meta, labels: &labels, policy }, t));
+            let mut anomaly = record(&Subject { tenant, source, entity: &entity.meta, labels: &labels, policy }, t);
+            self.warm.explain(&self.hot[slot], &mut anomaly.explanation);
+            out.anomalies.push(anomaly);
         }
     }
 

@@ -13,6 +13,8 @@ pub mod export;
 pub mod learner;
 pub mod quantile;
 pub mod sketch;
+pub mod trial;
+pub mod version;
 pub mod warm;
 
 pub use drift::{DriftConfig, FamilyDrift, Verdict};

@@ -13,7 +13,7 @@ use nightshift_detect::{Effects, FeatureRow};
 use nightshift_health::{ByReason, BySeverityAndKind, BySourceAndReason, SelfMetrics};
 use nightshift_model::batch::BatchView;
 use nightshift_model::hash::shard_of;
-use nightshift_model::{Anomaly, Clock, Envelope, EnvelopeId, Phase, Routing, Timestamp, topics};
+use nightshift_model::{Anomaly, AnomalyKind, Clock, Envelope, EnvelopeId, Phase, Routing, Timestamp, topics};
 use nightshift_topology::SpanJoiner;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct DetectAgent {
     clock: Arc<dyn Clock>,
     counters: SelfMetrics,
     rooms: DetectRooms,
+    /// Generation of the model in `rooms`, and its number.
+    model: (u64, u32),
     consumer: Box<dyn Consumer>,
     shards: BTreeMap<u32, Shard>,
     spans: SpanJoiner,
@@ -75,7 +77,10 @@ impl DetectAgent {
         let consumer = bus.consumer(GROUP, &[topics::TELEMETRY_RAW.name]).await?;
         let ticked_at = clock.now();
         let spans = SpanJoiner::new(rooms.spans.clone());
+        let mut rooms = rooms;
+        let model = take_model(&mut rooms);
         Ok(Self {
+            model,
             bus,
             snapshots,
             clock,
@@ -100,6 +105,7 @@ impl DetectAgent {
     /// When bus or snapshots fail; the next turn goes on where this one stopped.
     pub async fn turn(&mut self, max_wait: Duration) -> Result<Turn, AgentError> {
         self.flush().await?;
+        self.change_model();
         let polled = self.consumer.poll(256, max_wait).await?;
         for at in &polled.revoked {
             self.hand_over(at).await?;
@@ -175,8 +181,27 @@ impl DetectAgent {
         Ok(())
     }
 
+    /// Another version was promoted, or rolled back to: every shard goes on under it with what it knows.
+    fn change_model(&mut self) {
+        if self.rooms.models.generation() == self.model.0 {
+            return;
+        }
+        self.model = take_model(&mut self.rooms);
+        for (number, shard) in &mut self.shards {
+            if let Err(why) = shard.rooms.reconfigure(&self.rooms) {
+                tracing::warn!(shard = number, why, "a shard stays under the model before until the next start");
+            }
+        }
+    }
+
     /// Moves what the rooms found into `pending`.
     fn collect_effects(&mut self, now: Timestamp) {
+        let version = self.model.1;
+        let of_layers = |a: &&mut Anomaly| matches!(a.kind, AnomalyKind::Statistical | AnomalyKind::Capacity);
+        for anomaly in self.effects.anomalies.iter_mut().filter(of_layers).filter(|_| version != 0) {
+            anomaly.explanation.model_version = version;
+        }
+        self.rooms.feed.found(&self.effects.anomalies);
         for anomaly in self.effects.anomalies.drain(..) {
             if anomaly.phase == Phase::Open {
                 self.counters.anomaly_score.observe(anomaly.score);
@@ -345,6 +370,18 @@ impl Shard {
         let shard = Self { rooms: shard_rooms, next, recent, dirty: false, snapshot_at: now };
         Ok((shard, closed))
     }
+}
+
+/// Puts the model in use into the rooms: its generation and its number.
+fn take_model(rooms: &mut DetectRooms) -> (u64, u32) {
+    // Before the model: if it changes in between, the next look sees that.
+    let generation = rooms.models.generation();
+    let live = rooms.models.get();
+    if let Some(metrics) = live.metrics {
+        rooms.metrics = metrics;
+    }
+    rooms.warm = live.warm;
+    (generation, live.version)
 }
 
 /// Features of a service's minute as a record of `telemetry.enriched`.

@@ -6,7 +6,7 @@
 
 use nightshift_detect::FeatureRow;
 use nightshift_model::batch::{BatchView, MetricColumns, SeriesKind, labels};
-use nightshift_model::{Kpi, Timestamp};
+use nightshift_model::{Anomaly, Kpi, Timestamp};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,6 +33,9 @@ pub struct Reading {
 pub trait Tap: Send + Sync {
     /// One batch of a tenant, with its columns.
     fn batch(&self, tenant: &str, view: &BatchView<'_>, columns: &MetricColumns);
+
+    /// What the detector found, as it found it.
+    fn found(&self, _anomalies: &[Anomaly]) {}
 }
 
 /// One KPI that somebody waits for.
@@ -79,6 +82,17 @@ impl Feed {
     pub fn tap(&self, tap: Arc<dyn Tap>) {
         let mut taps = self.taps.lock();
         *taps = taps.iter().cloned().chain([tap]).collect();
+    }
+
+    /// Takes in what the detector found.
+    pub fn found(&self, anomalies: &[Anomaly]) {
+        if anomalies.is_empty() {
+            return;
+        }
+        let taps = self.taps.lock().clone();
+        for tap in taps.iter() {
+            tap.found(anomalies);
+        }
     }
 
     /// Takes in a batch that the detector stepped.

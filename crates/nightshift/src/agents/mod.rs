@@ -7,6 +7,7 @@
 mod detect;
 mod feed;
 mod incident;
+pub(crate) mod models;
 mod relay;
 mod shard;
 mod shelf;
@@ -14,6 +15,7 @@ mod shelf;
 pub use detect::DetectAgent;
 pub use feed::{Feed, Reading, Tap};
 pub use incident::{Command, Declared, IncidentAgent, IncidentParts, Listeners, Refusal, Response, Told};
+pub use models::{Live, LiveModel, ModelsAgent};
 pub use relay::RelayAgent;
 pub use shard::{DetectRooms, ShardRooms};
 pub use shelf::{Library, Shelf};

@@ -2,9 +2,11 @@
 //! everything that steps the same rooms in virtual time.
 
 use super::feed::Feed;
+use super::models::LiveModel;
 use bytes::{Buf, BufMut, Bytes};
 use nightshift_detect::logs::{LogConfig, LogDetector};
 use nightshift_detect::metrics::StepStats;
+use nightshift_detect::models::WarmStart;
 use nightshift_detect::rules::{Rule, RuleConfig, RuleEngine};
 use nightshift_detect::{Effects, MetricsConfig, SeriesBudget, ShardDetector};
 use nightshift_model::batch::{BatchView, MetricColumns};
@@ -29,6 +31,10 @@ pub struct DetectRooms {
     pub export_features: bool,
     /// What the incident agent of this process is handed beside the bus.
     pub feed: Arc<Feed>,
+    /// The version of the model in use.
+    pub models: Arc<LiveModel>,
+    /// What new series start with.
+    pub warm: Option<Arc<WarmStart>>,
 }
 
 impl DetectRooms {
@@ -50,6 +56,8 @@ impl DetectRooms {
             spans,
             export_features: false,
             feed: Arc::default(),
+            models: Arc::default(),
+            warm: None,
         })
     }
 }
@@ -64,11 +72,9 @@ pub struct ShardRooms {
 impl ShardRooms {
     /// Rooms that have seen nothing yet.
     pub fn new(rooms: &DetectRooms, number: u32) -> Self {
-        Self {
-            metrics: ShardDetector::new(rooms.metrics.clone(), rooms.budget.clone(), number),
-            logs: rooms.logs.clone(),
-            rules: rooms.rules.clone(),
-        }
+        let mut metrics = ShardDetector::new(rooms.metrics.clone(), rooms.budget.clone(), number);
+        metrics.set_warm(rooms.warm.clone());
+        Self { metrics, logs: rooms.logs.clone(), rules: rooms.rules.clone() }
     }
 
     /// Series that are alive.
@@ -115,6 +121,18 @@ impl ShardRooms {
         self.rules.tick(now, &mut effects.anomalies);
     }
 
+    /// The metric layers go on under the configuration of the rooms, with what they know.
+    ///
+    /// # Errors
+    /// When the state does not come back; then nothing changed.
+    pub fn reconfigure(&mut self, rooms: &DetectRooms) -> Result<(), String> {
+        let state = self.metrics.snapshot();
+        let metrics = ShardDetector::restore(rooms.metrics.clone(), rooms.budget.clone(), &state);
+        self.metrics = metrics.map_err(|e| e.to_string())?;
+        self.metrics.set_warm(rooms.warm.clone());
+        Ok(())
+    }
+
     /// Appends the state of the rooms.
     pub fn encode(&mut self, out: &mut Vec<u8>) {
         for part in [self.metrics.snapshot(), self.logs.snapshot(), self.rules.snapshot()] {
@@ -141,8 +159,9 @@ impl ShardRooms {
         let (mut logs, mut rules) = (rooms.logs.clone(), rooms.rules.clone());
         logs.restore(&logs_state).map_err(|e| e.to_string())?;
         let closed = rules.restore(&rules_state).map_err(|e| e.to_string())?;
-        let metrics =
+        let mut metrics =
             ShardDetector::restore(rooms.metrics.clone(), rooms.budget.clone(), &metrics).map_err(|e| e.to_string())?;
+        metrics.set_warm(rooms.warm.clone());
         Ok((Self { metrics, logs, rules }, closed))
     }
 }

@@ -9,6 +9,7 @@ pub mod describe;
 pub mod incidents;
 pub mod init;
 pub mod kill_switch;
+pub mod model;
 pub mod playbooks;
 pub mod record;
 pub mod simple;

@@ -1,17 +1,18 @@
 //! The agents as tasks of the service: each is made, turned again and again, and paused when it fails.
 
 use super::upkeep::Upkeep;
-use super::{PAUSE_MAX, RELAY_EVERY, Service, TURN_WAIT};
+use super::{MODELS_EVERY, PAUSE_MAX, RELAY_EVERY, Service, TURN_WAIT};
 use crate::agents::{
-    AgentError, Command, Declared, DetectAgent, DetectRooms, Feed, IncidentAgent, IncidentParts, Listeners, RelayAgent,
-    Response,
+    AgentError, Command, Declared, DetectAgent, DetectRooms, Feed, IncidentAgent, IncidentParts, Listeners,
+    ModelsAgent, RelayAgent, Response,
 };
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use nightshift_api::StreamEvent;
 use nightshift_bus::SnapshotStore;
 use nightshift_health::Reporter;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
@@ -43,6 +44,48 @@ impl Service {
         // A thread of its own: a turn is up to some ten milliseconds of arithmetic, which would hold up requests.
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(work))
+    }
+
+    /// Opens what is learned and the versions, and sets the model that the detectors begin with.
+    pub(super) async fn open_models(&self, rooms: &mut DetectRooms, data: &Path) -> anyhow::Result<ModelsAgent> {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let (base, config) = (self.settings.detect.metrics.clone(), self.settings.models.clone());
+        let models = ModelsAgent::open(store, clock, &self.settings.tenant, base, config, data).await;
+        let models = models.context("open the models")?;
+        rooms.feed.tap(models.tap());
+        rooms.models = models.live();
+        Ok(models)
+    }
+
+    pub(super) fn start_models(&self, mut models: ModelsAgent) -> JoinHandle<()> {
+        let (stop, health) = (self.stop_agents.clone(), self.board.reporter("model-keeper"));
+        tokio::spawn(async move {
+            let mut pause = Pause::default();
+            let mut said = String::new();
+            while !stop.is_cancelled() {
+                match models.turn().await {
+                    Ok(()) => {
+                        pause.failures = 0;
+                        let word = models.word();
+                        if word != said {
+                            health.healthy(word.clone());
+                            said = word;
+                        }
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = tokio::time::sleep(MODELS_EVERY) => {}
+                        }
+                    }
+                    Err(e) => {
+                        said.clear();
+                        pause.failed(&health, &stop, &e).await;
+                    }
+                }
+            }
+            if let Err(e) = models.save() {
+                tracing::warn!("put what is learned away: {:#}", anyhow!(e));
+            }
+        })
     }
 
     pub(super) fn start_incident(

@@ -53,6 +53,8 @@ const TURN_WAIT: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often the relay looks into the journal.
 const RELAY_EVERY: Duration = Duration::from_millis(50);
+/// How often the keeper of models looks what is to be done.
+const MODELS_EVERY: Duration = Duration::from_secs(1);
 /// How often figures that cost a look at the bus are taken.
 const LAG_EVERY: Duration = Duration::from_secs(5);
 /// How long sources have to end.
@@ -200,6 +202,8 @@ impl Service {
         let mut agents = Vec::new();
         if self.roles.contains(&Role::Detect) {
             let snapshots: Arc<dyn SnapshotStore> = Arc::new(FileSnapshots::new(data.join(wiring::SNAPSHOTS_DIR)));
+            let models = self.open_models(&mut rooms, data).await?;
+            agents.push(self.start_models(models));
             agents.push(self.start_detect(snapshots, rooms));
         }
         if self.roles.contains(&Role::Diagnose) {
