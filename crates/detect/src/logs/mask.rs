@@ -345,6 +345,11 @@ fn word(text: &[u8], flags: u8, buf: &mut [u8], mut o: usize) -> usize {
         }
     }
     let colons = if flags & COLON == 0 { 0 } else { body.iter().filter(|b| **b == b':').count() };
+    // The one host name that needs no digit, dot or hyphen to be known as one: with its port it is an address.
+    if colons == 1 && body.strip_prefix(b"localhost:").is_some_and(|port| port.iter().all(u8::is_ascii_digit)) {
+        buf[o] = WILD;
+        return put(buf, o + 1, tail);
+    }
     if colons == 0 {
         o = part(body, buf, o);
     } else if colons >= 2 && flags & DIGIT != 0 && body.iter().all(|b| is(*b, HEX | COLON) || *b == b'.') {

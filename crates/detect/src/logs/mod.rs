@@ -12,6 +12,8 @@ pub mod critical;
 pub mod detector;
 mod entity;
 pub mod header;
+#[cfg(test)]
+mod makes;
 pub mod mask;
 pub mod miner;
 mod rate;
