@@ -79,7 +79,7 @@ def everything(place, o, parts):
         print(f"bench-quality: {what}", file=sys.stderr, flush=True)
 
     measured = {}
-    found = {"commit": measure.commit(), "targets": measured}
+    found = {"commit": measure.commit(), "machine": measure.machine(), "targets": measured}
     if "metrics" in parts:
         tell("metrics")
         measured |= measure.metrics(place)
@@ -102,13 +102,14 @@ def everything(place, o, parts):
         found["ablation"] = ablation.table(place)
     if o.peers:
         found["peers"] = peers.measure(place, parts, tell)
-    found["targets"] = measured
     return found
 
 
 def page(found):
     """The tables, as Markdown."""
-    parts = [f"Commit {found['commit']}.", show.targets(found["targets"]), show.details(found["targets"])]
+    machine = found["machine"]
+    parts = [f"Commit {found['commit']}, {machine['cores']} cores, load average {machine['load_average']:.1f} at the begin.",
+             show.targets(found["targets"]), show.details(found["targets"])]
     if "cross_validation" in found:
         parts += ["### Cross-validation by category", show.cross_validation(found["cross_validation"])]
     if "ablation" in found:

@@ -74,9 +74,8 @@ def details(measured):
                          + table(("set", "GA", "FGA", "PA", "PA loose", "FTA", "templates"), rows))
     if "log-rate" in measured:
         more = measured["log-rate"]["more"]
-        walls = ", ".join(f"{w:.2f}" for w in more["wall_s"])
-        parts.append(f"Log lines: {more['lines']:,} in {walls} s of wall time; "
-                     f"{number(more['lines_per_cpu_second'])} lines a second of processor time; "
+        cpu, walls = (", ".join(f"{s:.2f}" for s in more[k]) for k in ("cpu_s", "wall_s"))
+        parts.append(f"Log lines: {more['lines']:,} in {cpu} s on the core, {walls} s of wall time; "
                      f"{more['memory_bytes'] / 2**20:.0f} MiB at most.")
     return "\n\n".join(parts)
 
