@@ -61,9 +61,9 @@ struct Requests {
 }
 
 impl Requests {
-    fn new(forest: &Forest, logs: &[LogRow], names: &Names<'_>) -> Self {
+    fn new(recording: &Recording<'_>, names: &Names<'_>) -> Self {
         let mut out = Self::default();
-        let spans = &forest.spans;
+        let spans = &recording.forest.spans;
         // The request each span belongs to: that of its caller, unless that is another service.
         let mut of_span = vec![NONE; spans.len()];
         let mut path = Vec::new();
@@ -99,7 +99,7 @@ impl Requests {
                 out.steps.push((above, Step::Call(span.service, span.operation)));
             }
         }
-        out.add_lines(forest, logs, names, &of_span);
+        out.add_lines(recording, names, &of_span);
         out.steps.sort_unstable();
         out.steps.dedup();
         out
@@ -107,12 +107,12 @@ impl Requests {
 
     /// Lines belong to the request of their span. Those of a trace without that span make up requests of their own, one for
     /// each service in a trace; which of them made which is not known.
-    fn add_lines(&mut self, forest: &Forest, logs: &[LogRow], names: &Names<'_>, of_span: &[u32]) {
+    fn add_lines(&mut self, recording: &Recording<'_>, names: &Names<'_>, of_span: &[u32]) {
         let mut loose: HashMap<(u64, u32), Vec<(i64, u64)>> = HashMap::new();
-        for row in logs {
-            let line = templates::template(&row.message);
+        for (row, line) in recording.logs.iter().zip(recording.templates) {
+            let line = *line;
             let service = names.known(&row.service).unwrap_or(NONE);
-            match forest.place(row.trace_id.0, row.span_id.0).map(|place| of_span[place as usize]) {
+            match recording.forest.place(row.trace_id.0, row.span_id.0).map(|place| of_span[place as usize]) {
                 Some(request) if self.kinds[request as usize].0 == service => {
                     self.steps.push((request, Step::Line(line)));
                 }
@@ -163,6 +163,8 @@ struct Usual {
 pub(super) struct Recording<'a> {
     pub(super) forest: &'a Forest,
     pub(super) logs: &'a [LogRow],
+    /// The template of each line.
+    pub(super) templates: &'a [u64],
 }
 
 /// Weighs requests that began at `from_ns` or later (all, when none did) against quiet ones; for each service with
@@ -173,8 +175,8 @@ pub(super) fn broken_services(
     from_ns: i64,
     names: &Names<'_>,
 ) -> Vec<(u32, Broken)> {
-    let quiet = Requests::new(usual.forest, usual.logs, names);
-    let requests = Requests::new(now.forest, now.logs, names);
+    let quiet = Requests::new(usual, names);
+    let requests = Requests::new(now, names);
     let any_after = requests.starts.iter().any(|at| *at >= from_ns);
     let counts = |i: usize| !any_after || requests.starts[i] >= from_ns;
     let kinds = usual_kinds(&quiet);
@@ -241,8 +243,7 @@ pub(super) fn broken_services(
             let (n, bad) = tally.get(&kind).copied().unwrap_or_default();
             let most = examples.get(&kind).and_then(|of| of.iter().max_by_key(|(what, n)| (**n, **what)));
             let step = most.map_or(String::new(), |((is_new, step), _)| {
-                let texts = (now.logs, usual.logs);
-                format!(", {} {}", if *is_new { "new:" } else { "missing:" }, step_text(*step, texts, names))
+                format!(", {} {}", if *is_new { "new:" } else { "missing:" }, step_text(*step, [now, usual], names))
             });
             (
                 service,
@@ -336,15 +337,147 @@ fn more_often(bad: usize, n: usize, quiet_share: f64) -> f64 {
     (ratio / (1.0 + CORRELATION * (n - 1.0))).max(0.0)
 }
 
-fn step_text(step: Step, logs: (&[LogRow], &[LogRow]), names: &Names<'_>) -> String {
+fn step_text(step: Step, recordings: [&Recording<'_>; 2], names: &Names<'_>) -> String {
     match step {
         Step::Inside(operation) => names.text(operation).to_owned(),
         Step::Call(service, operation) => format!("the call of {} in {}", names.text(operation), names.text(service)),
         Step::Line(line) => {
-            let mut all = logs.0.iter().chain(logs.1).filter(|row| templates::template(&row.message) == line);
+            let rows = recordings.iter().flat_map(|r| r.logs.iter().zip(r.templates));
             // Which line stands for the template must not depend on the order of rows.
-            let first = all.by_ref().map(|row| (row.at_ns, &row.message)).min();
+            let first = rows.filter(|(_, t)| **t == line).map(|(row, _)| (row.at_ns, &row.message)).min();
             format!("the line \"{}\"", first.map_or(String::new(), |(_, text)| templates::shortened(text)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backtest::lines::SpanRow;
+    use proptest::prelude::*;
+
+    /// Twenty requests web → shop → db, with a line before and after the call of db; `stops` says who returns early, and
+    /// whether with a line of failure.
+    fn recording(stops: Option<(&str, bool)>) -> (Vec<SpanRow>, Vec<LogRow>) {
+        let (mut spans, mut logs) = (Vec::new(), Vec::new());
+        let stops_at = |service: &str| stops.is_some_and(|(at, _)| at == service);
+        for i in 0..20_i64 {
+            let trace = format!("t{i}");
+            let mut span = |id: &str, parent: &str, service: &str, operation: &str, from: i64, to: i64| {
+                spans.push(SpanRow {
+                    start_ns: i * 1_000 + from,
+                    end_ns: i * 1_000 + to,
+                    trace_id: trace.as_str().into(),
+                    span_id: id.into(),
+                    parent_id: parent.into(),
+                    service: service.into(),
+                    operation: operation.into(),
+                });
+            };
+            let mut tick = i * 1_000;
+            let mut line = |id: &str, service: &str, message: &str| {
+                tick += 1;
+                logs.push(LogRow {
+                    at_ns: tick,
+                    service: service.into(),
+                    trace_id: trace.as_str().into(),
+                    span_id: id.into(),
+                    message: format!("{i} {message}"),
+                });
+            };
+            span("a", "root", "web", "get", 0, 100);
+            span("b", "a", "shop", "buy", 10, 90);
+            line("b", "shop", "buying");
+            if stops_at("shop") {
+                if stops.is_some_and(|(_, fails)| fails) {
+                    line("b", "shop", "ERROR no such thing");
+                    line("a", "web", "ERROR the shop failed");
+                }
+                continue;
+            }
+            span("c", "b", "db", "select", 20, 80);
+            line("c", "db", "selecting");
+            line("b", "shop", "bought");
+            line("a", "web", "done");
+        }
+        (spans, logs)
+    }
+
+    fn weigh(
+        now: &(Vec<SpanRow>, Vec<LogRow>),
+        usual: &(Vec<SpanRow>, Vec<LogRow>),
+        from: i64,
+    ) -> Vec<(String, Broken)> {
+        let spans = now.0.iter().chain(&usual.0).flat_map(|s| [&*s.service, &*s.operation]);
+        let names = Names::sorted(spans.chain(now.1.iter().chain(&usual.1).map(|l| &*l.service)));
+        let forests = [Forest::new(&now.0, &names), Forest::new(&usual.0, &names)];
+        let lines = |logs: &[LogRow]| logs.iter().map(|row| templates::template(&row.message)).collect::<Vec<_>>();
+        let (a, b) = (lines(&now.1), lines(&usual.1));
+        let now = Recording { forest: &forests[0], logs: &now.1, templates: &a };
+        let usual = Recording { forest: &forests[1], logs: &usual.1, templates: &b };
+        let found = broken_services(&now, &usual, from, &names);
+        let mut out: Vec<_> = found.into_iter().map(|(s, b)| (names.text(s).to_owned(), b)).collect();
+        out.sort_by(|a, b| b.1.evidence.total_cmp(&a.1.evidence));
+        out
+    }
+
+    #[test]
+    fn who_stops_first_is_to_blame_not_who_asked_nor_who_is_no_longer_asked() {
+        let usual = recording(None);
+        for fails in [false, true] {
+            let found = weigh(&recording(Some(("shop", fails))), &usual, 0);
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert_eq!(found[0].0, "shop");
+            assert!(found[0].1.evidence > 5.0, "{found:#?}");
+            assert_eq!(found[0].1.text.contains("ERROR no such thing"), fails, "{found:#?}");
+        }
+        assert_eq!(weigh(&usual, &usual, 0), []);
+    }
+
+    #[test]
+    fn lines_alone_tell_as_well() {
+        let strip = |(_, logs): (Vec<SpanRow>, Vec<LogRow>)| (Vec::new(), logs);
+        let found = weigh(&strip(recording(Some(("shop", true)))), &strip(recording(None)), 0);
+        assert!(found.iter().any(|(service, _)| service == "shop"), "{found:#?}");
+    }
+
+    #[test]
+    fn rarity_is_no_evidence_without_enough_quiet_requests() {
+        let mut few = recording(None);
+        few.0.truncate(3 * 4);
+        few.1.truncate(3 * 4);
+        assert_eq!(weigh(&recording(Some(("shop", true))), &few, 0), []);
+        assert_eq!(weigh(&recording(None), &(Vec::new(), Vec::new()), 0), []);
+        assert_eq!(weigh(&(Vec::new(), Vec::new()), &recording(None), 0), []);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn wild_records_have_a_finite_weight_whatever_their_order(
+            now in crate::backtest::spans::tests::wild_rows(),
+            usual in crate::backtest::spans::tests::wild_rows(),
+            lines in prop::collection::vec(("[ab]?", "[a-d]?", "[xyz]?", "[a-c0-9 :]{0,6}", any::<i64>()), 0..40),
+            from in any::<i64>(),
+        ) {
+            let logs: Vec<LogRow> = lines
+                .iter()
+                .map(|(trace, span, service, message, at_ns)| LogRow {
+                    at_ns: *at_ns,
+                    service: service.as_str().into(),
+                    trace_id: trace.as_str().into(),
+                    span_id: span.as_str().into(),
+                    message: message.clone(),
+                })
+                .collect();
+            let turned = |rows: &[SpanRow]| rows.iter().rev().cloned().collect::<Vec<_>>();
+            let backwards: Vec<LogRow> = logs.iter().rev().cloned().collect();
+            let (half, rest) = logs.split_at(logs.len() / 2);
+            let found = weigh(&(now.clone(), half.to_vec()), &(usual.clone(), rest.to_vec()), from);
+            prop_assert!(found.iter().all(|(_, b)| b.evidence.is_finite() && b.evidence > 0.0));
+            let (late, early) = backwards.split_at(logs.len() - half.len());
+            prop_assert_eq!(weigh(&(turned(&now), early.to_vec()), &(turned(&usual), late.to_vec()), from), found);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::clue::Clue;
 use super::flow::{self, Recording};
 use super::spans::{self, Forest, Names, Slow};
 use super::templates;
+use hashbrown::HashMap;
 use nightshift_model::SignalFamily;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -81,8 +82,8 @@ const CLUE_MIN: f64 = 0.05;
 
 /// What the traces and logs of a case say, weighed.
 ///
-/// Evidence of all services is scaled together: the strongest gets what its strength deserves, the others their share of
-/// it. So what is half as well supported by the same recording stays half as likely however much of it there is.
+/// The strongest service gets what its strength deserves, up to [`WEIGHT_MAX`]; the others as much less as they have less
+/// evidence, which is what likelihoods of rival causes mean.
 pub(super) fn clues(case: &Case) -> Vec<Clue> {
     let from_ns = (case.alert_at * 1e9) as i64;
     let (spans, normal_spans) = with_usual(&case.spans, &case.normal_spans, |s| s.start_ns < from_ns);
@@ -96,7 +97,9 @@ pub(super) fn clues(case: &Case) -> Vec<Clue> {
     for (service, slow) in spans::slow_services(&now, &usual, from_ns, &names) {
         found.entry(service).or_default().0 = slow;
     }
-    let (now, usual) = (Recording { forest: &now, logs: &logs }, Recording { forest: &usual, logs: &normal_logs });
+    let (templates, usual_templates) = (templates_of(&logs), templates_of(&normal_logs));
+    let now = Recording { forest: &now, logs: &logs, templates: &templates };
+    let usual = Recording { forest: &usual, logs: &normal_logs, templates: &usual_templates };
     for (service, broken) in flow::broken_services(&now, &usual, from_ns, &names) {
         found.entry(service).or_default().1 = broken;
     }
@@ -106,8 +109,10 @@ pub(super) fn clues(case: &Case) -> Vec<Clue> {
     let mut out = Vec::new();
     for (service, (slow, broken)) in &found {
         let service = names.text(*service);
+        let all = slow.evidence.max(0.0) + broken.evidence;
+        let of_service = (weight - (most - all)).max(0.0);
         let mut say = |evidence: f64, factor, family, why: String| {
-            let log_odds = if most > 0.0 { weight * evidence / most } else { 0.0 };
+            let log_odds = if all > 0.0 { of_service * evidence / all } else { 0.0 };
             if log_odds >= CLUE_MIN {
                 let service = service.to_owned();
                 out.push(Clue { service, factor, indicator: String::new(), family, log_odds, own: true, why });
@@ -120,8 +125,12 @@ pub(super) fn clues(case: &Case) -> Vec<Clue> {
         say(slow.evidence, "trace", Some(family), why);
         say(broken.evidence, "flow", None, broken.text.clone());
     }
-    out.extend(failure_lines(&logs, &normal_logs));
+    out.extend(failure_lines(&now, &usual));
     out
+}
+
+fn templates_of(logs: &[LogRow]) -> Vec<u64> {
+    logs.iter().map(|row| templates::template(&row.message)).collect()
 }
 
 /// The recording and what is usual; where nothing usual was recorded, the time before the alert stands for it.
@@ -146,22 +155,25 @@ const FAILURE_FACTOR: f64 = 3.0;
 const FAILURE_CORRELATION: f64 = 0.1;
 
 /// Services that write more lines of failure than usual: the likelihood ratio of two Poisson rates.
-fn failure_lines(logs: &[LogRow], normal: &[LogRow]) -> Vec<Clue> {
-    #[derive(Default)]
+fn failure_lines(now: &Recording<'_>, usual: &Recording<'_>) -> Vec<Clue> {
     struct Count<'a> {
         now: f64,
         usual: f64,
-        first: Option<(i64, &'a str)>,
+        /// The line that stands for the template; which one must not depend on the order of rows.
+        first: (i64, &'a str),
     }
-    let mut counts: BTreeMap<(&str, u64), Count<'_>> = BTreeMap::new();
-    for row in logs.iter().filter(|row| templates::tells_of_failure(&row.message)) {
-        let count = counts.entry((&row.service, templates::template(&row.message))).or_default();
-        count.now += 1.0;
+    let (logs, normal) = (now.logs, usual.logs);
+    let mut found: HashMap<(&str, u64), Count<'_>> = HashMap::new();
+    for (row, template) in logs.iter().zip(now.templates) {
         let this = (row.at_ns, row.message.as_str());
-        count.first = Some(count.first.map_or(this, |first| first.min(this)));
+        let count = found.entry((&row.service, *template)).or_insert(Count { now: 0.0, usual: 0.0, first: this });
+        count.now += 1.0;
+        count.first = count.first.min(this);
     }
-    for row in normal {
-        if let Some(count) = counts.get_mut(&(&*row.service, templates::template(&row.message))) {
+    let mut counts: BTreeMap<(&str, u64), Count<'_>> =
+        found.into_iter().filter(|(_, count)| templates::tells_of_failure(count.first.1)).collect();
+    for (row, template) in normal.iter().zip(usual.templates) {
+        if let Some(count) = counts.get_mut(&(&*row.service, *template)) {
             count.usual += 1.0;
         }
     }
@@ -176,8 +188,7 @@ fn failure_lines(logs: &[LogRow], normal: &[LogRow]) -> Vec<Clue> {
         let evidence = ratio / (1.0 + FAILURE_CORRELATION * (count.now - 1.0));
         let log_odds = FAILURE_MAX * (1.0 - (-evidence / EVIDENCE_SCALE).exp());
         if log_odds >= CLUE_MIN && best.get(service).is_none_or(|b| log_odds > b.0) {
-            let sample = count.first.map_or("", |(_, message)| message);
-            best.insert(service, (log_odds, sample, count.now, count.usual * longer));
+            best.insert(service, (log_odds, count.first.1, count.now, count.usual * longer));
         }
     }
     let clue = |(service, (log_odds, sample, now, usual)): (&str, (f64, &str, f64, f64))| Clue {

@@ -340,3 +340,120 @@ fn grown(usual: &[f64], now: &[f64], pool: &[f64]) -> f64 {
         .sum();
     sum / (1.0 + CORRELATION * (now.len() as f64 - 1.0))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row(trace: &str, id: &str, parent: &str, place: (&str, &str), from_ms: i64, to_ms: i64) -> SpanRow {
+        SpanRow {
+            start_ns: from_ms * 1_000_000,
+            end_ns: to_ms * 1_000_000,
+            trace_id: trace.into(),
+            span_id: id.into(),
+            parent_id: parent.into(),
+            service: place.0.into(),
+            operation: place.1.into(),
+        }
+    }
+
+    fn names_of(rows: &[SpanRow]) -> Names<'_> {
+        Names::sorted(rows.iter().flat_map(|r| [&*r.service, &*r.operation]))
+    }
+
+    /// Twenty traces: web calls shop and mail, shop calls db; `way` and `work` are added to what shop does.
+    fn traces(way: i64, work: i64) -> Vec<SpanRow> {
+        let mut out = Vec::new();
+        for i in 0..20 {
+            let t = i.to_string();
+            let jitter = i % 3;
+            let end = 40 + jitter + 2 * way + work;
+            out.push(row(&t, "a", "root", ("web", "get"), 0, end + 10));
+            out.push(row(&t, "b", "a", ("web", "post"), 2, 2 + end));
+            out.push(row(&t, "c", "b", ("shop", "buy"), 4 + way, end - way));
+            out.push(row(&t, "d", "c", ("shop", "ask"), 8 + way, 20 + way));
+            out.push(row(&t, "e", "d", ("db", "select"), 9 + way, 19 + way));
+            out.push(row(&t, "f", "a", ("web", "post"), end + 3, end + 9));
+            out.push(row(&t, "g", "f", ("mail", "send"), end + 4, end + 8));
+        }
+        out
+    }
+
+    fn weigh(now: &[SpanRow], usual: &[SpanRow]) -> Vec<(String, Slow)> {
+        let all: Vec<SpanRow> = now.iter().chain(usual).cloned().collect();
+        let names = names_of(&all);
+        let found = slow_services(&Forest::new(now, &names), &Forest::new(usual, &names), 0, &names);
+        let mut out: Vec<_> = found.into_iter().map(|(s, slow)| (names.text(s).to_owned(), slow)).collect();
+        out.sort_by(|a, b| b.1.evidence.total_cmp(&a.1.evidence));
+        out
+    }
+
+    #[test]
+    fn a_slow_way_is_put_down_to_the_callee_and_slow_work_to_who_does_it() {
+        let usual = traces(0, 0);
+        let way = weigh(&traces(500, 0), &usual);
+        assert_eq!((way[0].0.as_str(), way[0].1.inside), ("shop", false), "{way:#?}");
+        assert!(way[0].1.evidence > 10.0 && way[1].1.evidence < way[0].1.evidence - 5.0, "{way:#?}");
+        let work = weigh(&traces(0, 500), &usual);
+        assert_eq!((work[0].0.as_str(), work[0].1.inside), ("shop", true), "{work:#?}");
+        assert!(weigh(&usual, &usual).iter().all(|(_, slow)| slow.evidence <= 0.0));
+    }
+
+    #[test]
+    fn own_time_is_what_no_call_covers() {
+        let rows = [
+            row("t", "a", "", ("x", "p"), 0, 100),
+            row("t", "b", "a", ("x", "q"), 10, 50),
+            // Side by side with the one before, and past the end of its caller.
+            row("t", "c", "a", ("x", "q"), 40, 60),
+            row("t", "d", "a", ("x", "q"), 90, 130),
+        ];
+        let names = names_of(&rows);
+        let own =
+            |rows: &[SpanRow]| Forest::new(rows, &names).spans.iter().map(|s| s.own / 1_000_000).collect::<Vec<_>>();
+        assert_eq!(own(&rows), [40, 40, 20, 40]);
+        // What encloses its sibling waits for it.
+        let waits = [rows[0].clone(), row("t", "b", "a", ("x", "q"), 10, 90), row("t", "c", "a", ("x", "r"), 20, 80)];
+        let all: Vec<SpanRow> = rows.iter().chain(&waits).cloned().collect();
+        let forest = Forest::new(&waits, &names_of(&all));
+        assert_eq!(forest.spans.iter().map(|s| s.own / 1_000_000).collect::<Vec<_>>(), [20, 20, 60]);
+    }
+
+    /// Spans as nobody should write them: rings, orphans, the same id twice, time running backwards.
+    pub(in crate::backtest) fn wild_rows() -> impl Strategy<Value = Vec<SpanRow>> {
+        let time = prop_oneof![-50i64..50, any::<i64>()];
+        let one = ("[ab]?", "[a-d]?", "[a-d]?", "[xyz]?", "[pq]", time.clone(), time);
+        prop::collection::vec(one, 0..40).prop_map(|rows| {
+            rows.into_iter()
+                .map(|(trace, id, parent, service, operation, start_ns, end_ns)| SpanRow {
+                    start_ns,
+                    end_ns,
+                    ..row(&trace, &id, &parent, (&service, &operation), 0, 0)
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn wild_spans_have_a_finite_weight_whatever_their_order(
+            now in wild_rows(), usual in wild_rows(), from in any::<i64>(), turn in 0usize..40,
+        ) {
+            let all: Vec<SpanRow> = now.iter().chain(&usual).cloned().collect();
+            let names = names_of(&all);
+            let weigh = |now: &[SpanRow], usual: &[SpanRow]| {
+                slow_services(&Forest::new(now, &names), &Forest::new(usual, &names), from, &names)
+            };
+            let found = weigh(&now, &usual);
+            prop_assert!(found.iter().all(|(_, slow)| slow.evidence.is_finite()));
+            let mut turned = now.clone();
+            turned.rotate_left(turn.min(now.len()));
+            let mut reversed = usual.clone();
+            reversed.reverse();
+            prop_assert_eq!(weigh(&turned, &reversed), found);
+        }
+    }
+}
