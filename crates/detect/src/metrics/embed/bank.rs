@@ -89,7 +89,11 @@ impl<const DIM: usize, const SLOTS: usize> Bank<DIM, SLOTS> {
         let nearest = least(&away);
         let mut near = away.iter().position(|sum| *sum == nearest).unwrap_or(0);
         let distance = nearest.sqrt() * scale;
-        let novelty = if vigilance.rarity > 0.0 {
+        let familiar = vigilance.rarity / f32::from(self.visits[near]);
+        // What is left of a rarity below a hundredth of the range is no novelty: most samples end here.
+        let novelty = if familiar < 0.01 {
+            distance
+        } else if vigilance.rarity > 0.0 {
             for (sum, visits) in away.iter_mut().zip(&self.visits) {
                 *sum = sum.sqrt() * scale + vigilance.rarity / f32::from(*visits);
             }

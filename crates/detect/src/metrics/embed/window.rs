@@ -41,8 +41,10 @@ impl Window {
             return (pair, None);
         }
         let mut shape = [0.0; DIM];
-        for (j, x) in shape.iter_mut().enumerate() {
-            *x = self.means[(at + BLOCK * (j + 1)) % SPAN];
+        let mut from = at;
+        for x in &mut shape {
+            from = if from + BLOCK < SPAN { from + BLOCK } else { from + BLOCK - SPAN };
+            *x = self.means[from];
         }
         (pair, Some(shape))
     }
