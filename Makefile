@@ -58,10 +58,11 @@ bench: ## Measure: detector, log mining, whole-process load; prints the table of
 	@bench/run
 
 QUALITY = python3 bench/quality $(if $(DATA),--data "$(DATA)") $(if $(SCORE),--score "$(SCORE)") \
-  $(if $(PEERS),--peers) $(if $(ABLATION),--ablation) $(if $(CROSS_VALIDATE),--cross-validate) $(if $(JSON),--json)
+  $(if $(PEERS),--peers) $(if $(ABLATION),--ablation) $(if $(CROSS_VALIDATE),--cross-validate) $(if $(JSON),--json) \
+  $(if $(README),--readme bench/README.md)
 
 .PHONY: bench-quality
-bench-quality: ## Score the judgement on public data: DATA=… SCORE=… [PEERS=1] [ABLATION=1] [CROSS_VALIDATE=1] [JSON=1]
+bench-quality: ## Score the judgement on public data: DATA=… SCORE=… [PEERS=1] [ABLATION=1] [CROSS_VALIDATE=1] [JSON=1] [README=1]
 	@$(QUALITY) --check
 	@scripts/setup build full
 	@cargo build --locked --release -p nightshift

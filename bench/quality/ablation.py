@@ -10,19 +10,19 @@ from measure import METRIC_SETS, backtest_metrics, metric_values, nab_score
 from shell import text_of
 
 SECTION = re.compile(r"^#?\s*\[(detect\.metrics\.[a-z_0-9.]+)\]\s*$")
-SWITCH = re.compile(r"^#?\s*enabled\s*=\s*true\b")
+SWITCH = re.compile(r"^#?\s*([a-z_0-9]+)\s*=\s*true\b")
 
 
 def switches(reference):
-    """Sections below `detect.metrics` that are on by default and can be switched off."""
+    """What is on by default below `detect.metrics` and can be switched off: sections and keys."""
     section, found = None, []
     for line in reference.splitlines():
         if match := SECTION.match(line):
             section = match.group(1)
         elif re.match(r"^#?\s*\[", line):
             section = None
-        elif section and SWITCH.match(line):
-            found.append(section)
+        elif section and (match := SWITCH.match(line)):
+            found.append((section, match.group(1)))
     return found
 
 
@@ -30,10 +30,10 @@ def table(place):
     """Rows of (what is off, set figures): own alarms of both sets and NAB's best threshold."""
     reference = text_of([place.binary, "config", "reference"])
     out = [("nothing", measure(place, None, ""))]
-    for section in switches(reference):
-        config = place.out / f"without-{section}.toml"
-        config.write_text(f"[{section}]\nenabled = false\n")
-        name = section.removeprefix("detect.metrics.")
+    for section, key in switches(reference):
+        name = section.removeprefix("detect.metrics.") + ("" if key == "enabled" else f".{key}")
+        config = place.out / f"without-{name}.toml"
+        config.write_text(f"[{section}]\n{key} = false\n")
         out.append((name, measure(place, config, f"-without-{name}")))
     return out
 

@@ -38,6 +38,7 @@ def arguments(given=None):
     a.add_argument("--ablation", action="store_true", help="switch each metric layer off in turn")
     a.add_argument("--cross-validate", action="store_true", help="thresholds from all categories but one")
     a.add_argument("--json", action="store_true", help="print JSON and no tables")
+    a.add_argument("--readme", type=Path, help="also put the tables between the marks of this Markdown file")
     return a.parse_args(given)
 
 
@@ -64,13 +65,26 @@ def main(given=None):
     place.out.mkdir(parents=True, exist_ok=True)
     try:
         found = everything(place, o, parts)
+        text = json.dumps(found, indent=1, ensure_ascii=False)
+        (place.out / "quality.json").write_text(text, encoding="utf-8")
+        if o.readme is not None:
+            o.readme.write_text(filled(o.readme.read_text(encoding="utf-8"), page(found)), encoding="utf-8")
     except Failed as e:
         print(f"bench-quality: {e}", file=sys.stderr)
         return 1
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    (place.out / "quality.json").write_text(text, encoding="utf-8")
     print(text if o.json else page(found))
     return 0
+
+
+MARKS = ("<!-- bench-quality: from here on written by the command -->", "<!-- bench-quality: to here -->")
+
+
+def filled(text, tables):
+    """A Markdown text with `tables` in place of what was between its marks. Raises `Failed` when it has none."""
+    begin, end = (text.find(mark) for mark in MARKS)
+    if not 0 <= begin < end:
+        raise Failed(f"the file to write to has no line `{MARKS[0]}` with `{MARKS[1]}` below it")
+    return f"{text[:begin]}{MARKS[0]}\n\n{tables}\n\n{text[end:]}"
 
 
 def everything(place, o, parts):
@@ -108,7 +122,7 @@ def everything(place, o, parts):
 def page(found):
     """The tables, as Markdown."""
     machine = found["machine"]
-    parts = [f"Commit {found['commit']}, {machine['cores']} cores, load average {machine['load_average']:.1f} at the begin.",
+    parts = [f"Commit {found['commit']}, {machine['cores']} cores, load average {machine['load_average']:.1f} before.",
              show.targets(found["targets"]), show.details(found["targets"])]
     if "cross_validation" in found:
         parts += ["### Cross-validation by category", show.cross_validation(found["cross_validation"])]

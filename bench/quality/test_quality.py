@@ -137,8 +137,8 @@ class Parts(unittest.TestCase):
 
     def test_switches_are_found_in_the_reference(self):
         text = "[detect]\n# enabled = true\n[detect.metrics.ewma]\n# enabled = true\n" \
-               "#[detect.metrics.absence]\n#enabled = false\n# [detect.metrics.evt]\n# enabled = true # why\n[bus]\n"
-        self.assertEqual(ablation.switches(text), ["detect.metrics.ewma", "detect.metrics.evt"])
+               "#[detect.metrics.absence]\n#enabled = false\n# [detect.metrics.evt]\n# part = true # why\n[bus]\nx = true\n"
+        self.assertEqual(ablation.switches(text), [("detect.metrics.ewma", "enabled"), ("detect.metrics.evt", "part")])
 
     def test_scores_are_cut_at_the_threshold_of_their_category(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -158,6 +158,13 @@ class Parts(unittest.TestCase):
 
     def test_numbers_have_the_digits_they_deserve(self):
         self.assertEqual(show.numbers([None, 0.5, 59.94, 39_000, 3.2e6]), "– / 0.50 / 59.9 / 39,000 / 3.20 M")
+
+    def test_tables_are_put_between_the_marks(self):
+        begin, end = program.MARKS
+        self.assertEqual(program.filled(f"a\n{begin}\nold\n{end}\nb\n", "new"), f"a\n{begin}\n\nnew\n\n{end}\nb\n")
+        for text in ("", begin, f"{end}\n{begin}"):
+            with self.assertRaises(Failed):
+                program.filled(text, "new")
 
     def test_a_command_that_fails_says_why(self):
         with self.assertRaisesRegex(Failed, "(?s)ended with 3.*the reason"):
