@@ -16,9 +16,10 @@ const TAIL_SINGLE: (f64, f64) = (0.99, 2.33);
 const SINGLE: f64 = 0.5;
 /// Rows between the two values of a usual change: about as far apart as the rows before and after an alert.
 const LAG: usize = 4;
-/// Standard deviations below which a departure is noise, and at how many more its weight is one half.
+/// Standard deviations below which a departure is noise, and how many more leave no doubt: amounts must add up, so what
+/// is sure is not weighed any more.
 const NOISE: f64 = 3.0;
-const HALF: f64 = 6.0;
+const SURE: f64 = 12.0;
 
 /// A sustained departure of one metric the bad way.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -34,10 +35,9 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    /// 0 for noise, towards 1 for what cannot be chance.
+    /// 0 for noise, 1 for what cannot be chance.
     pub(super) fn weight(&self) -> f64 {
-        let beyond = (self.sigma - NOISE).max(0.0);
-        beyond / (beyond + HALF)
+        ((self.sigma - NOISE) / SURE).clamp(0.0, 1.0)
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(judge(&noise(), &[10.4], &[10.2, 10.9, 10.6], UP).weight(), 0.0);
         let lasting = judge(&noise(), &[10.4], &[10.2, 15.0, 15.0], UP);
         let blip = judge(&noise(), &[10.4], &[10.2, 15.0, 10.3], UP);
-        assert!(lasting.weight() > 0.4 && blip.sigma < lasting.sigma, "{lasting:?} {blip:?}");
+        assert!(lasting.weight() > 0.3 && blip.sigma < lasting.sigma, "{lasting:?} {blip:?}");
         assert_eq!(judge(&noise(), &[10.4], &[5.0, 5.0], UP).sigma, 0.0, "the good way");
     }
 

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const FLOOR: f64 = 0.02;
 /// The same for shares of work that succeeds: they move in smaller steps than anything else.
 const SHARE_FLOOR: f64 = 0.002;
+/// Surprise at which silence begins to count, and at how much more it weighs one half: three silent rows of which one in
+/// ten is usual.
+const SILENCE_NATS: f64 = 7.0;
 /// Seconds by which the time of an alert may be off.
 const OFFSET_SECS: f64 = 60.0;
 /// Least and most seconds between rows that are believed.
@@ -24,6 +27,11 @@ pub(super) struct Fact {
     /// Name of the metric.
     pub(super) metric: String,
     pub(super) departure: Departure,
+    /// How far each row after the alert lies beyond the usual value the bad way, in the metric's unit; 0 where there is
+    /// no data and when the departure is noise. Amounts add up over rows, not over the worst of them.
+    pub(super) beyond: Vec<f64>,
+    /// The usual mean, of a time.
+    pub(super) usual_mean: f64,
 }
 
 /// A time at one end of a call, as a mean.
@@ -52,12 +60,16 @@ pub(super) struct Service {
 }
 
 /// Work that arrives.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rate {
-    pub(super) usual: f64,
+    /// Mean after the alert.
     pub(super) now: f64,
-    /// How far it fell.
-    pub(super) fall: Departure,
+    /// By row after the alert; the mean where there is no data.
+    pub(super) rows: Vec<f64>,
+    /// Share of the usual work that no longer arrives, 0 to 1.
+    pub(super) fallen: f64,
+    /// How sure that is, 0 to 1.
+    pub(super) sure: f64,
 }
 
 /// All services of a case in the order of their names, and the calls between them.
@@ -134,6 +146,7 @@ impl Facts {
             after: Vec::new(),
             rank_of_time: vec![u8::MAX; names.len()],
             readings: BTreeMap::new(),
+            unit: 1.0,
         };
         let none = Vec::new();
         for (key, values) in &metrics.columns {
@@ -156,6 +169,8 @@ struct Reader {
     rank_of_time: Vec<u8>,
     /// By name: services share metrics, and the table is long.
     readings: BTreeMap<String, Option<Reading>>,
+    /// What turns the shares of the column at hand into shares of one.
+    unit: f64,
 }
 
 impl Reader {
@@ -190,9 +205,9 @@ impl Reader {
                 let (rank, to_mean) = statistic(metric);
                 let end = if metric.contains("client") { End::Client } else { End::Server };
                 peer = peer_of(metric, index).filter(|p| *p != at);
-                let mut departure = self.judge(false, FLOOR, false);
-                departure.delta *= to_mean;
-                let fact = Fact { metric: metric.to_owned(), departure };
+                let departure = self.judge(false, FLOOR, false);
+                let mut fact = self.fact(metric, departure, values, |v| (v - departure.usual) * to_mean);
+                fact.usual_mean = (departure.usual * to_mean).max(0.0);
                 if let Some(peer) = peer {
                     let call = match end {
                         End::Client => out.calls.entry((at, peer)).or_default(),
@@ -213,20 +228,19 @@ impl Reader {
             }
             SignalFamily::RequestRate => {
                 let fall = self.judge(true, FLOOR, false);
-                let mean = |v: &[f64]| (!v.is_empty()).then(|| v.iter().sum::<f64>() / v.len() as f64);
-                if let Some(now) = mean(&self.after).or_else(|| mean(&self.before)).filter(|v| *v >= 0.0) {
-                    let usual = if fall.known { fall.usual } else { now };
-                    service.rate = Some(Rate { usual: usual.max(0.0), now, fall });
-                }
+                service.rate = self.rate(fall, values);
                 fall
             }
             SignalFamily::Availability | SignalFamily::ErrorRatio => {
-                self.as_success(reading.bad == Bad::Up);
+                let failing = reading.bad == Bad::Up;
+                self.as_success(failing);
                 let departure = self.judge(true, SHARE_FLOOR, false);
                 // A share that nobody measured before may always have been so.
                 let louder = |f: &Fact| departure.sigma > f.departure.sigma;
                 if departure.known && service.success.as_ref().is_none_or(louder) {
-                    service.success = Some(Fact { metric: metric.to_owned(), departure });
+                    let unit = self.unit;
+                    let beyond = move |v: f64| departure.usual - if failing { 1.0 - v * unit } else { v * unit };
+                    service.success = Some(self.fact(metric, departure, values, beyond));
                 }
                 departure
             }
@@ -237,7 +251,7 @@ impl Reader {
                     Bad::Down => self.judge(true, FLOOR, family == SignalFamily::Memory),
                     Bad::Both | Bad::Neither => up,
                 };
-                service.own.push((family, Fact { metric: metric.to_owned(), departure }));
+                service.own.push((family, Fact { metric: metric.to_owned(), departure, ..Fact::default() }));
                 departure
             }
         };
@@ -249,6 +263,48 @@ impl Reader {
         }
     }
 
+    fn fact(&self, metric: &str, departure: Departure, values: &[Option<f64>], beyond: impl Fn(f64) -> f64) -> Fact {
+        let noise = departure.weight() <= 0.0;
+        let rows = values.iter().zip(&self.rows.after).filter(|(_, after)| **after);
+        let beyond = rows.map(|(v, _)| if noise { 0.0 } else { v.map_or(0.0, |v| beyond(v).max(0.0)) }).collect();
+        Fact { metric: metric.to_owned(), departure, beyond, usual_mean: 0.0 }
+    }
+
+    fn rate(&self, fall: Departure, values: &[Option<f64>]) -> Option<Rate> {
+        let mean = |v: &[f64]| (!v.is_empty()).then(|| v.iter().sum::<f64>() / v.len() as f64);
+        let now = mean(&self.after).or_else(|| mean(&self.before)).filter(|v| *v >= 0.0)?;
+        let usual = if fall.known { fall.usual.max(0.0) } else { now };
+        let after = values.iter().zip(&self.rows.after).filter(|(_, after)| **after);
+        let rows = after.map(|(v, _)| v.map_or(now, |v| v.max(0.0))).collect();
+        let mut out = Rate { now, rows, fallen: 0.0, sure: 0.0 };
+        if usual > 0.0 {
+            out.fallen = (fall.delta / usual).min(1.0);
+            out.sure = fall.weight();
+            let silence = self.silence();
+            if silence > out.sure {
+                (out.fallen, out.sure) = (1.0, silence);
+            }
+        }
+        Some(out)
+    }
+
+    /// How sure it is that nothing arrives any more. Near zero a rate has no room for many standard deviations; what
+    /// tells is how seldom a row is silent in usual times, once for each silent row.
+    fn silence(&self) -> f64 {
+        let run = |longest: (usize, usize), v: &f64| {
+            let run = if *v > 0.0 { 0 } else { longest.1 + 1 };
+            (longest.0.max(run), run)
+        };
+        let rows = self.after.iter().fold((0, 0), run).0;
+        if rows < 2 || self.normal.is_empty() {
+            return 0.0;
+        }
+        let silent = self.normal.iter().filter(|v| **v <= 0.0).count();
+        let nats = rows as f64 * -((silent + 1) as f64 / (self.normal.len() + 2) as f64).ln();
+        let beyond = (nats - SILENCE_NATS).max(0.0);
+        beyond / (beyond + SILENCE_NATS)
+    }
+
     fn judge(&mut self, down: bool, floor: f64, change_only: bool) -> Departure {
         let values = Values { normal: &self.normal, before: &self.before, after: &self.after };
         self.scratch.departure(&values, Way { down, floor, change_only })
@@ -258,6 +314,7 @@ impl Reader {
     fn as_success(&mut self, failing: bool) {
         let largest = self.normal.iter().chain(&self.before).chain(&self.after).copied().fold(0.0, f64::max);
         let unit = if largest > 1.5 { 0.01 } else { 1.0 };
+        self.unit = unit;
         for v in self.normal.iter_mut().chain(&mut self.before).chain(&mut self.after) {
             *v = if failing { 1.0 - *v * unit } else { *v * unit };
         }

@@ -58,6 +58,9 @@ pub struct Ranked {
     pub metric: String,
     /// Log-odds; higher is likelier.
     pub score: f64,
+    /// What the evidence adds for the service, without the prior and without what only orders: near 0 when nothing
+    /// shows that anything is wrong.
+    pub support: f64,
     /// What speaks for it, one line each.
     pub evidence: Vec<String>,
 }
@@ -65,7 +68,9 @@ pub struct Ranked {
 /// What the alerting service does not need, however far, is another matter.
 const ELSEWHERE: f64 = -3.0;
 /// What the loudest metric adds by itself: it orders what nothing else tells apart.
-const LOUDNESS: f64 = 0.1;
+const LOUDNESS: f64 = 0.001;
+/// By how much a resource comes before time and failures among the metrics of one service.
+const RESOURCE_NAMED_FIRST: f64 = 1.5;
 /// Entries of one service: other metrics that may be meant.
 const METRICS_PER_SERVICE_MAX: usize = 3;
 
@@ -76,6 +81,8 @@ struct Part {
     why: String,
     /// What shows it, when a metric does.
     metric: String,
+    /// Whether that is a resource of the service.
+    resource: bool,
 }
 
 /// Ranks the services of a case, likeliest first. Pseudo services (in parentheses) are symptoms but no candidates.
@@ -84,7 +91,7 @@ pub fn rank_case(case: &Case) -> Vec<Ranked> {
     let clues = lines::clues(case);
     let told = clues.iter().map(|c| c.service.as_str());
     let facts = Facts::new(&case.metrics, &case.normal, &case.graph, told, case.alert_at);
-    let ledger = Ledger::new(&facts);
+    let ledger = Ledger::new(&facts, case.alert_service.as_deref());
     let alert = case.alert_metric.as_deref().and_then(|metric| families::family(metric, |_| None));
     let dimensions = ledger.dimensions(alert);
     let needs = case.alert_service.as_deref().and_then(|s| ledger.needs(s));
@@ -98,6 +105,7 @@ pub fn rank_case(case: &Case) -> Vec<Ranked> {
             log_odds: -(candidates as f64).ln(),
             why: format!("one of {candidates} services"),
             metric: String::new(),
+            resource: false,
         }];
         parts.extend(dimensions.iter().filter_map(|d| blamed(d, i, service)));
         let callees: Vec<&str> = ledger.callees(i).iter().map(|to| facts.services[*to].name.as_str()).collect();
@@ -105,7 +113,7 @@ pub fn rank_case(case: &Case) -> Vec<Ranked> {
         parts.extend(own.into_iter().flatten().filter_map(|c| told_by(c, service, &callees, &of_service)));
         if needs.as_ref().is_some_and(|needs| !needs.contains(&i)) {
             let why = "the alerting service does not depend on it".to_owned();
-            parts.push(Part { factor: "dependency", log_odds: ELSEWHERE, why, metric: String::new() });
+            parts.push(Part { factor: "dependency", log_odds: ELSEWHERE, why, metric: String::new(), resource: false });
         }
         parts.extend(loudness(service));
         out.extend(entries(service, &parts));
@@ -121,7 +129,8 @@ fn blamed(d: &Dimension, at: usize, service: &Service) -> Option<Part> {
     let metric = loudest(service, |f| d.families.contains(&f) || d.families.is_empty());
     let shown = metric.as_ref().map(|m| format!(", as {m} shows")).unwrap_or_default();
     let why = format!("{:.0} % of {}{shown}", share * 100.0, d.of);
-    Some(Part { factor: d.factor, log_odds, why, metric: metric.unwrap_or_default() })
+    let resource = d.families.contains(&families::SignalFamily::Cpu);
+    Some(Part { factor: d.factor, log_odds, why, metric: metric.unwrap_or_default(), resource })
 }
 
 /// What a clue adds to the service it is about. What may have been handed on counts only as far as no callee shows more.
@@ -140,6 +149,7 @@ fn told_by(c: &Clue, service: &Service, callees: &[&str], all: &BTreeMap<&str, V
         log_odds,
         why: c.why.clone(),
         metric: metric.unwrap_or_default(),
+        resource: c.family == Some(families::SignalFamily::Cpu),
     })
 }
 
@@ -150,7 +160,8 @@ fn loudness(service: &Service) -> Option<Part> {
         factor: "signal",
         log_odds,
         why: format!("{metric} is {sigma:.1} sigma from usual"),
-        metric: metric.clone(),
+        metric: String::new(),
+        resource: false,
     })
 }
 
@@ -172,10 +183,14 @@ fn clues_by_service(clues: &[Clue]) -> BTreeMap<&str, Vec<&Clue>> {
 /// adds more.
 fn entries(service: &Service, parts: &[Part]) -> Vec<Ranked> {
     let score: f64 = parts.iter().map(|p| p.log_odds).sum();
+    let support =
+        parts.iter().filter(|p| !["prior", "dependency", "signal"].contains(&p.factor)).map(|p| p.log_odds).sum();
     let evidence: Vec<String> = parts.iter().map(|p| format!("{} {:+.2}: {}", p.factor, p.log_odds, p.why)).collect();
     let mut by_metric: BTreeMap<&str, f64> = BTreeMap::new();
     for p in parts.iter().filter(|p| !p.metric.is_empty() && p.log_odds > 0.0) {
-        *by_metric.entry(&p.metric).or_default() += p.log_odds;
+        // A resource that ran short is why work takes long, not the other way round.
+        let cause = if p.resource { RESOURCE_NAMED_FIRST } else { 1.0 };
+        *by_metric.entry(&p.metric).or_default() += cause * p.log_odds;
     }
     let mut metrics: Vec<(&str, f64)> = by_metric.into_iter().collect();
     metrics.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
@@ -188,6 +203,7 @@ fn entries(service: &Service, parts: &[Part]) -> Vec<Ranked> {
         service: service.name.clone(),
         metric: (*metric).to_owned(),
         score: score - (most - log_odds),
+        support,
         evidence: evidence.clone(),
     };
     metrics.iter().map(entry).collect()

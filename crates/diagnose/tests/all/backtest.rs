@@ -84,8 +84,65 @@ fn lines_of_failure_and_own_time_are_symptoms() {
     assert_eq!(rank_case(&c)[0].service, "db");
 }
 
+#[test]
+fn nothing_wrong_says_so_and_a_fault_says_more() {
+    let best = |c: &Case| rank_case(c).first().map_or(0.0, |r| r.support);
+    assert!(best(&case(&NAMES, &[])) < 0.1, "noise is no evidence");
+    assert!(best(&case(&NAMES, &[("db|cpu_pct", 6.0)])) > 2.0);
+}
+
+#[test]
+fn time_lost_between_two_services_is_of_the_one_whose_wires_are_all_slow() {
+    let names = [
+        "web|client_lat_p50_to_shop_s",
+        "web|client_lat_p50_to_db_s",
+        "shop|client_lat_p50_to_db_s",
+        "shop|server_lat_p50_from_web_s",
+        "db|server_lat_p50_from_web_s",
+        "db|server_lat_p50_from_shop_s",
+    ];
+    let mut c = case(&names, &[("web|client_lat_p50_to_db_s", 9.0), ("shop|client_lat_p50_to_db_s", 9.0)]);
+    c.graph.clear();
+    assert_eq!(rank_case(&c)[0].service, "db");
+}
+
+#[test]
+fn who_asks_no_more_though_asked_as_ever_broke_off() {
+    let names = ["web|requests_sum", "shop|requests_sum", "db|requests_sum"];
+    assert_eq!(rank_case(&case(&names, &[("db|requests_sum", 0.0)]))[0].service, "shop");
+}
+
+#[test]
+fn a_dependency_that_was_never_there_is_not_what_broke() {
+    let names = ["shop|availability_avg", "db|availability_avg"];
+    let mut c = case(&names, &[("shop|availability_avg", 0.5), ("db|availability_avg", 0.1)]);
+    assert_eq!(rank_case(&c)[0].service, "db");
+    c.normal.columns.retain(|key, _| key.0 != "db");
+    assert_eq!(rank_case(&c)[0].service, "shop");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Neither the order of columns and edges nor the unit of a kind of metric matters.
+    #[test]
+    fn order_and_units_do_not_matter(
+        factors in prop::collection::vec(1.0..20.0_f64, NAMES.len()),
+        unit in 0.001..1000.0_f64,
+        kind in prop::sample::select(vec!["latency_p95", "cpu_pct"]),
+    ) {
+        let ill: Vec<(&str, f64)> = NAMES.iter().copied().zip(factors).collect();
+        let first = case(&NAMES, &ill);
+        let mut second = first.clone();
+        second.graph.reverse();
+        for frame in [&mut second.metrics, &mut second.normal] {
+            for (_, values) in frame.columns.iter_mut().filter(|(key, _)| key.1 == kind) {
+                values.iter_mut().flatten().for_each(|v| *v *= unit);
+            }
+        }
+        let places = |c: &Case| rank_case(c).into_iter().map(|r| (r.service, r.metric)).collect::<Vec<_>>();
+        prop_assert_eq!(places(&first), places(&second));
+    }
 
     #[test]
     fn no_table_panics(
