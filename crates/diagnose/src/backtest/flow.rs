@@ -24,8 +24,8 @@ pub(super) struct Broken {
 }
 
 /// Requests of a kind needed to say what always happens in them.
-const USUAL_MIN: usize = 5;
-/// Share of usual requests (by Krichevsky and Trofimov's estimate, so five of five suffice and four of five do not)
+const USUAL_MIN: usize = 3;
+/// Share of usual requests (by Krichevsky and Trofimov's estimate, so three of three suffice and four of five do not)
 /// from which a step is one that always happens.
 const ALWAYS: f64 = 0.85;
 /// A new step counts when its share is this many times that before the alert.
@@ -100,9 +100,31 @@ impl Requests {
             }
         }
         out.add_lines(recording, names, &of_span);
-        out.steps.sort_unstable();
-        out.steps.dedup();
+        out.order_steps();
         out
+    }
+
+    /// Sorts the steps by request, by counting, as there are many of them, then those of each.
+    fn order_steps(&mut self) {
+        let mut ends = vec![0usize; self.kinds.len() + 1];
+        for (request, _) in &self.steps {
+            ends[*request as usize + 1] += 1;
+        }
+        for i in 1..ends.len() {
+            ends[i] += ends[i - 1];
+        }
+        let mut ordered = self.steps.clone();
+        let mut next = ends.clone();
+        for step in &self.steps {
+            let at = &mut next[step.0 as usize];
+            ordered[*at] = *step;
+            *at += 1;
+        }
+        for range in ends.windows(2) {
+            ordered[range[0]..range[1]].sort_unstable_by_key(|(_, step)| *step);
+        }
+        ordered.dedup();
+        self.steps = ordered;
     }
 
     /// Lines belong to the request of their span. Those of a trace without that span make up requests of their own, one for
@@ -155,8 +177,8 @@ struct Usual {
     seen: HashMap<Step, u32>,
     /// Steps that always happen.
     always: Vec<Step>,
-    /// Share of quiet requests that would pass for broken.
-    broken_share: f64,
+    /// Quiet requests that would pass for broken, at most all.
+    broken: f64,
 }
 
 /// Recorded lines and spans of one time.
@@ -187,9 +209,17 @@ pub(super) fn broken_services(
     // First as it looks, then without those that only broke because what they asked for broke.
     let mut broken = vec![None; requests.kinds.len()];
     let mut tally: HashMap<Kind, (usize, usize)> = HashMap::new();
+    // What was so before the alert is the state of the data, not the fault: it joins what is usual.
+    let mut before: HashMap<Kind, (f64, f64)> = HashMap::new();
     for (i, steps) in requests.each() {
         let kind = requests.kinds[i];
-        let Some(usual) = kinds.get(&kind).filter(|_| counts(i)) else { continue };
+        let Some(usual) = kinds.get(&kind) else { continue };
+        if !counts(i) {
+            let slot = before.entry(kind).or_default();
+            slot.0 += 1.0;
+            slot.1 += if what_broke(steps, usual, kind.0, &new).is_some() { 1.0 } else { 0.0 };
+            continue;
+        }
         broken[i] = what_broke(steps, usual, kind.0, &new);
         let slot = tally.entry(kind).or_default();
         slot.0 += 1;
@@ -197,7 +227,11 @@ pub(super) fn broken_services(
     }
     let evidence_of = |tally: &HashMap<Kind, (usize, usize)>, kind: &Kind| {
         let (n, bad) = tally.get(kind).copied().unwrap_or_default();
-        kinds.get(kind).map_or(0.0, |usual| more_often(bad, n, usual.broken_share))
+        let (n_before, bad_before) = before.get(kind).copied().unwrap_or_default();
+        kinds.get(kind).map_or(0.0, |usual| {
+            let quiet = (usual.broken + bad_before + 0.5) / (usual.requests as f64 + n_before + 1.0);
+            more_often(bad, n, quiet)
+        })
     };
     let loud: HashSet<Kind> = tally.keys().filter(|kind| evidence_of(&tally, kind) > EXCUSE).copied().collect();
     let mut excused = vec![false; broken.len()];
@@ -286,8 +320,7 @@ fn usual_kinds(quiet: &Requests) -> HashMap<Kind, Usual> {
     }
     for (kind, usual) in &mut kinds {
         let n = usual.requests as f64;
-        let bad = bad.get(kind).copied().unwrap_or(0.0).min(n);
-        usual.broken_share = (bad + 0.5) / (n + 1.0);
+        usual.broken = bad.get(kind).copied().unwrap_or(0.0).min(n);
     }
     kinds
 }
@@ -444,8 +477,8 @@ mod tests {
     #[test]
     fn rarity_is_no_evidence_without_enough_quiet_requests() {
         let mut few = recording(None);
-        few.0.truncate(3 * 4);
-        few.1.truncate(3 * 4);
+        few.0.truncate(3 * 2);
+        few.1.truncate(4 * 2);
         assert_eq!(weigh(&recording(Some(("shop", true))), &few, 0), []);
         assert_eq!(weigh(&recording(None), &(Vec::new(), Vec::new()), 0), []);
         assert_eq!(weigh(&(Vec::new(), Vec::new()), &recording(None), 0), []);
