@@ -436,6 +436,9 @@ pub enum Backtest {
         /// Series at a time [default: one for each core].
         #[arg(long, value_name = "N")]
         jobs: Option<usize>,
+        /// Configuration file (TOML) whose `detect.metrics` replaces the defaults: for taking layers away.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Rank causes for recorded cases; JSON lines out.
     Rca {

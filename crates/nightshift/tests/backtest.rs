@@ -360,3 +360,34 @@ fn a_case_that_cannot_be_read_is_told_and_the_others_ranked() {
     assert_eq!((printed.len(), &printed[0]["case"]), (1, &"db-slow".into()));
     assert_eq!(printed[0]["ranking"][0]["service"], "db");
 }
+
+#[test]
+fn a_layer_is_taken_away_by_a_file_and_a_bad_file_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write(dir, "data/b/spike.csv", &series(1_000, &[800, 801, 802, 803]));
+    let run = |config: &str| {
+        write(dir, "part.toml", config);
+        backtest(dir, &["metrics", "--series", "data", "--config", "part.toml"])
+    };
+    let defaults = backtest(dir, &["metrics", "--series", "data"]);
+    assert_eq!(run("").out, defaults.out);
+    assert_eq!(alerts(&defaults.lines(), "b/spike.csv").len(), 1);
+    let without = run("[detect.metrics]\nwarmup_points = 10000\n");
+    assert_eq!(alerts(&without.lines(), "b/spike.csv"), [0; 0]);
+    run("[detect.metrics.ewma]\nenable = false\n").fails(2, &["part.toml", "enable"]);
+    run("[detect.metrics]\nwarmup_points = 1\n").fails(2, &["warmup_points"]);
+    backtest(dir, &["metrics", "--series", "data", "--config", "none.toml"]).fails(2, &["none.toml"]);
+}
+
+/// `make bench-quality` on data and scorers made up by its own tests: they need Python and this binary.
+#[test]
+fn the_quality_bench_measures_and_tells_what_is_missing() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/quality/test_quality.py");
+    let done = Command::new("python3")
+        .arg(tests)
+        .env("NIGHTSHIFT_BINARY", env!("CARGO_BIN_EXE_nightshift"))
+        .output()
+        .expect("python3, which `make test` asks for");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}

@@ -2,8 +2,10 @@
 //! told on standard error and left out, the others are replayed all the same (exit 1 at the end).
 
 use super::table;
-use crate::exit::{CommandResult, bad_input};
+use crate::exit::{CommandResult, Failure, bad_input};
+use crate::settings::{Settings, print_problems};
 use anyhow::{Context as _, Result, bail};
+use nightshift_config::{Level, Loaded};
 use nightshift_detect::backtest::SeriesBacktest;
 use nightshift_detect::metrics::MetricsConfig;
 use serde_json::json;
@@ -14,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-pub(super) fn run(dir: &Path, jobs: Option<usize>) -> CommandResult {
+pub(super) fn run(dir: &Path, jobs: Option<usize>, config: Option<&Path>) -> CommandResult {
+    let config = Arc::new(configuration(config)?);
     let files = series_files(dir)?;
     if files.is_empty() {
         return Err(bad_input(format!("{} has no CATEGORY/NAME.csv", dir.display())));
     }
     let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, 64);
-    let config = Arc::new(MetricsConfig::default());
     let next = AtomicUsize::new(0);
     let failed = std::thread::scope(|scope| -> Result<usize> {
         let (send, results) = mpsc::channel();
@@ -45,6 +47,18 @@ pub(super) fn run(dir: &Path, jobs: Option<usize>) -> CommandResult {
         return Err(anyhow::anyhow!("{failed} of {} series were left out; see above why", files.len()).into());
     }
     Ok(())
+}
+
+/// The metric layers as `file` sets them; without a file the defaults, whatever the environment says: figures that are
+/// compared must not depend on it.
+fn configuration(file: Option<&Path>) -> Result<MetricsConfig, Failure> {
+    let Some(file) = file else { return Ok(MetricsConfig::default()) };
+    let Loaded { config, problems } = Settings::read(Some(file), Level::Error)?;
+    if problems.has_errors() {
+        print_problems(&problems);
+        return Err(Failure::Reported);
+    }
+    Ok(config.detect.metrics)
 }
 
 /// Prints results in the order of names, whichever is ready first; gives the number of those that failed.

@@ -15,7 +15,7 @@ use crate::exit::CommandResult;
 /// When an input cannot be read.
 pub fn run(command: &Backtest) -> CommandResult {
     match command {
-        Backtest::Metrics { series, jobs } => metrics::run(series, *jobs),
+        Backtest::Metrics { series, jobs, config } => metrics::run(series, *jobs, config.as_deref()),
         Backtest::Rca { cases, no_graph, no_logs, no_traces, top } => {
             rca::run(cases, rca::Without { graph: *no_graph, logs: *no_logs, traces: *no_traces }, *top)
         }
