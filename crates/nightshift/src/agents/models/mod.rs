@@ -288,7 +288,7 @@ impl ModelsAgent {
             return Ok(None);
         }
         let findings = self.tap.findings();
-        let labels = labels(&*self.store, &self.tenant, findings.since).await?;
+        let labels = labels(&*self.store, &self.tenant, findings.from()).await?;
         let hours = now.since(findings.since).as_secs_f64() / 3_600.0;
         let found = compare(&labels, &findings.active, &findings.shadow, hours, &self.config.trial);
         let (mut registry, read) = read_registry(&*self.store, &self.tenant).await?;

@@ -206,7 +206,7 @@ pub(crate) async fn standing(
     if findings.version == 0 {
         return Ok(None);
     }
-    let labels = labels(store, tenant, findings.since).await?;
+    let labels = labels(store, tenant, findings.from()).await?;
     let hours = now.since(findings.since).as_secs_f64() / 3_600.0;
     Ok(Some(compare(&labels, &findings.active, &findings.shadow, hours, config)))
 }

@@ -23,6 +23,9 @@ pub(super) struct Findings {
     pub(super) version: u32,
     /// Since when.
     pub(super) since: Timestamp,
+    /// Event time of the oldest reading of the first batch: incidents of before were not seen by both.
+    #[serde(default)]
+    pub(super) from: Option<Timestamp>,
     /// Of the active model.
     pub(super) active: Vec<Finding>,
     /// Of the version on trial.
@@ -69,6 +72,13 @@ fn keep(of: &mut Vec<Finding>, anomalies: &[Anomaly]) {
     }
     let over = of.len().saturating_sub(FINDINGS_MAX);
     of.drain(..over);
+}
+
+impl Findings {
+    /// Event time since which both models saw everything.
+    pub(super) fn from(&self) -> Timestamp {
+        self.from.unwrap_or(self.since)
+    }
 }
 
 impl ModelTap {
@@ -143,6 +153,9 @@ impl Tap for ModelTap {
     fn batch(&self, tenant: &str, view: &BatchView<'_>, columns: &MetricColumns) {
         self.learner.lock().batch(tenant, view, columns);
         if let Some(shadow) = &mut *self.shadow.lock() {
+            let mut findings = self.findings.lock();
+            findings.from = findings.from.or_else(|| columns.timestamp.iter().min().map(|t| Timestamp(*t)));
+            drop(findings);
             // Told by the active detector already when it is broken.
             let _ = shadow.detector.step(tenant, &mut view.clone(), self.clock.now(), &mut shadow.effects);
             keep(&mut self.findings.lock().shadow, &shadow.effects.anomalies);
