@@ -59,6 +59,8 @@ pub struct DetectAgent {
     snapshot_every: Duration,
     tick_every: Duration,
     ticked_at: Timestamp,
+    /// How often objectives had been told when the shards last followed them.
+    objectives_known: u64,
 }
 
 impl DetectAgent {
@@ -96,6 +98,7 @@ impl DetectAgent {
             snapshot_every,
             tick_every: Duration::from_secs(1),
             ticked_at,
+            objectives_known: 0,
         })
     }
 
@@ -114,6 +117,7 @@ impl DetectAgent {
             self.take_over(at).await?;
         }
         let now = self.clock.now();
+        self.follow_objectives();
         let records = polled.records.len();
         for record in polled.records {
             self.handle(record, now).await?;
@@ -219,6 +223,16 @@ impl DetectAgent {
         self.rooms.feed.minutes(self.effects.features.drain(..));
     }
 
+    /// Tells the shards which objectives hold, when they have changed.
+    fn follow_objectives(&mut self) {
+        if let Some((known, objectives)) = self.rooms.feed.objectives_after(self.objectives_known) {
+            self.objectives_known = known;
+            for shard in self.shards.values_mut() {
+                shard.rooms.set_objectives(Arc::clone(&objectives), &mut self.effects);
+            }
+        }
+    }
+
     fn tick(&mut self, now: Timestamp) {
         let mut live = 0;
         for shard in self.shards.values_mut() {
@@ -276,7 +290,7 @@ impl DetectAgent {
 
     async fn take_over(&mut self, at: &TopicPartition) -> Result<(), AgentError> {
         let now = self.clock.now();
-        let shard = match self.snapshots.get(GROUP, at.partition).await? {
+        let mut shard = match self.snapshots.get(GROUP, at.partition).await? {
             Some(bytes) => match Shard::decode(&self.rooms, bytes, now) {
                 Ok((shard, closed)) => {
                     self.effects.anomalies.extend(closed);
@@ -290,6 +304,10 @@ impl DetectAgent {
             },
             None => Shard::new(&self.rooms, at.partition, now),
         };
+        // Where nobody has told any yet, those of the snapshot are followed.
+        if let Some((_, objectives)) = self.rooms.feed.objectives_after(0) {
+            shard.rooms.set_objectives(objectives, &mut self.effects);
+        }
         self.consumer.seek(at, shard.next).await?;
         self.shards.insert(at.partition, shard);
         self.collect_effects(now);

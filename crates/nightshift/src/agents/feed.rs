@@ -1,16 +1,18 @@
 //! What the detector hands to the incident agent of the same process, beside the bus: readings of the KPIs that a
-//! verification waits for, and the minutes from which error budgets are counted.
+//! verification waits for, and the minutes from which error budgets are counted. The other way go the objectives that
+//! the topology declares, for the detector of burning budgets.
 //!
 //! Nothing here is state: what is lost in a crash comes again with the next sample. While no KPI is watched, a batch
 //! costs one look at an atomic.
 
 use nightshift_detect::FeatureRow;
+use nightshift_detect::slo::Objectives;
 use nightshift_model::batch::{BatchView, MetricColumns, SeriesKind, labels};
-use nightshift_model::{Anomaly, Kpi, Timestamp};
+use nightshift_model::{Anomaly, EntityId, Kpi, Slo, Timestamp};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Readings and minutes that wait at most; beyond it the oldest go, and newer ones of the same follow.
@@ -53,6 +55,9 @@ pub struct Feed {
     any: AtomicUsize,
     readings: Mutex<VecDeque<Reading>>,
     minutes: Mutex<VecDeque<FeatureRow>>,
+    objectives: Mutex<Arc<Objectives>>,
+    /// Counts changes of `objectives`, read without the lock.
+    objectives_told: AtomicU64,
     taps: Mutex<Arc<[Arc<dyn Tap>]>>,
     wake: Notify,
     journal: Notify,
@@ -76,6 +81,21 @@ impl Feed {
         self.watched.lock().clear();
         self.any.store(0, Ordering::Release);
         self.readings.lock().clear();
+    }
+
+    /// From now on these are a tenant's objectives, by entity.
+    pub fn set_objectives(&self, tenant: &str, of: BTreeMap<EntityId, Vec<Slo>>) {
+        let mut objectives = self.objectives.lock();
+        let mut changed = (**objectives).clone();
+        changed.set(tenant, of);
+        *objectives = Arc::new(changed);
+        self.objectives_told.fetch_add(1, Ordering::Release);
+    }
+
+    /// The objectives, and how often they were told; `None` if that is no more often than `known`. 0: never.
+    pub fn objectives_after(&self, known: u64) -> Option<(u64, Arc<Objectives>)> {
+        let told = self.objectives_told.load(Ordering::Acquire);
+        (told != known).then(|| (told, Arc::clone(&self.objectives.lock())))
     }
 
     /// Adds somebody who sees every batch.

@@ -8,6 +8,7 @@ use nightshift_detect::logs::{LogConfig, LogDetector};
 use nightshift_detect::metrics::StepStats;
 use nightshift_detect::models::WarmStart;
 use nightshift_detect::rules::{Rule, RuleConfig, RuleEngine};
+use nightshift_detect::slo::Objectives;
 use nightshift_detect::{Effects, MetricsConfig, SeriesBudget, ShardDetector};
 use nightshift_model::batch::{BatchView, MetricColumns};
 use nightshift_model::{Anomaly, Timestamp};
@@ -112,6 +113,11 @@ impl ShardRooms {
             }
         }
         Ok(stats)
+    }
+
+    /// These objectives hold from now on. Ends of alarms of those that are gone are added to `effects`.
+    pub fn set_objectives(&mut self, objectives: Arc<Objectives>, effects: &mut Effects) {
+        self.metrics.set_objectives(objectives, &mut effects.anomalies);
     }
 
     /// Time passed.

@@ -81,6 +81,7 @@ impl IncidentAgent {
         let workflow = Workflow::restore(response.workflow.clone(), tenant, checkpoints);
         (self.parts.listeners.topology)(tenant, &topology);
         let state = Tenant {
+            name: tenant.to_owned(),
             engine,
             topology,
             cursors,
@@ -93,6 +94,7 @@ impl IncidentAgent {
             changes,
             lease,
             declared_at: None,
+            handed_at: None,
             live: BTreeMap::new(),
             budgets_at: now,
             budgets_dirty: false,

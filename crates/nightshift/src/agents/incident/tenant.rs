@@ -13,7 +13,7 @@ use nightshift_model::{Change, Clock, EntityId, IncidentId, JournalDraft, Kpi, K
 use nightshift_plan::Stats;
 use nightshift_reason::{Effect, Input, Rooms, Workflow};
 use nightshift_store::Document;
-use nightshift_topology::Topology;
+use nightshift_topology::{Slo, Topology};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,7 @@ const BUDGETS_EVERY: Duration = Duration::from_secs(60);
 
 /// One tenant's state.
 pub(super) struct Tenant {
+    pub(super) name: String,
     pub(super) engine: Engine,
     pub(super) topology: Topology,
     /// Offset of the next record of each partition, as durable in the store with what it led to.
@@ -54,6 +55,8 @@ pub(super) struct Tenant {
     pub(super) lease: Held,
     /// Entities with an objective, of the newest topology.
     pub(super) declared_at: Option<u64>,
+    /// Topology whose objectives the detector was told.
+    pub(super) handed_at: Option<u64>,
     /// Readings of plans that are being verified, newest last: for the page, until the journal has them.
     pub(super) live: BTreeMap<IncidentId, Vec<KpiReading>>,
     pub(super) budgets_at: Timestamp,
@@ -69,6 +72,7 @@ impl Tenant {
         clock: &dyn Clock,
         step: &mut Step,
     ) -> Option<String> {
+        self.hand_objectives(response);
         let mut refused = None;
         let mut touched: BTreeSet<IncidentId> = BTreeSet::new();
         for effect in self.engine.step_all(inputs, &self.topology, clock.now()) {
@@ -148,6 +152,27 @@ impl Tenant {
         step.commit.journal.extend(rows);
     }
 
+    /// Tells the detector which objectives hold, by every name under which rows may come.
+    fn hand_objectives(&mut self, response: &Response) {
+        if self.handed_at == Some(self.topology.revision()) {
+            return;
+        }
+        self.handed_at = Some(self.topology.revision());
+        let mut objectives: BTreeMap<EntityId, Vec<Slo>> = BTreeMap::new();
+        for info in self.topology.entities() {
+            if let Some(spec) = info.declared.filter(|d| !d.slos.is_empty()) {
+                objectives.insert(info.meta.id.clone(), spec.slos.clone());
+            }
+        }
+        for (name, entity) in self.topology.aliases() {
+            if let (Ok(other), Some(slos)) = (EntityId::parse(name), objectives.get(entity)) {
+                let slos = slos.clone();
+                objectives.entry(other).or_insert(slos);
+            }
+        }
+        response.feed.set_objectives(&self.name, objectives);
+    }
+
     /// Follows the objectives that the topology declares.
     fn follow(&mut self) {
         if self.declared_at != Some(self.topology.revision()) {
@@ -166,9 +191,9 @@ impl Tenant {
     pub(super) fn count(&mut self, minutes: &[FeatureRow], now: Timestamp) {
         self.follow();
         for row in minutes {
-            let Some(ratio) = row.error_ratio else { continue };
-            let requests = row.request_rate.map_or(row.requests as f64, |rate| rate * 60.0);
-            self.budgets.observe(self.topology.resolve(&row.entity), row.minute, requests, requests * ratio);
+            let told = row.minute_of();
+            let (Some(requests), Some(errors)) = (told.requests, told.errors) else { continue };
+            self.budgets.observe(self.topology.resolve(&row.entity), row.minute, requests, errors);
             self.budgets_dirty = true;
         }
         let declared = self.topology.entities().filter(|e| e.declared.is_some_and(|d| !d.slos.is_empty()));
