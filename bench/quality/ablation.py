@@ -21,7 +21,8 @@ def switches(reference):
             section = match.group(1)
         elif re.match(r"^#?\s*\[", line):
             section = None
-        elif section and (match := SWITCH.match(line)):
+        # Features are of an entity with many series; these sets have one each.
+        elif section and not section.startswith("detect.metrics.features") and (match := SWITCH.match(line)):
             found.append((section, match.group(1)))
     return found
 

@@ -122,7 +122,7 @@ def causes(place):
             walls.append(f"{name} {len(times)} cases in {done.wall:.2f} s")
     rows["rca-ms"] = {
         "values": [max(elapsed)],
-        "command": "the same; `elapsed_ms`",
+        "command": "the same: elapsed_ms",
         "more": {"median_ms": statistics.median(elapsed), "longest_ms": max(elapsed), "walls": walls,
                  "left_out": left_out},
     }

@@ -25,9 +25,9 @@ def numbers(values):
 
 
 def table(head, rows):
-    """A Markdown table."""
+    """A Markdown table. A bar in a cell, as of a pipe, would end the cell, in code too."""
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    return "\n".join(lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows])
+    return "\n".join(lines + ["| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |" for row in rows])
 
 
 def targets(measured):
@@ -50,6 +50,8 @@ def details(measured):
     parts = []
     for name in ("nab", "cloudmon"):
         rows = [row for mode in ("alert", "best") for row in metric_rows(measured, name, mode)]
+        if not rows:
+            continue
         head = ("set", "mode", "NAB standard", "low FP", "low FN", "windows found", "window F1", "false alarms a week")
         parts.append(f"### {name}, by category\n\n" + table(head, rows))
     if "rca-ms" in measured:

@@ -137,7 +137,7 @@ class Parts(unittest.TestCase):
 
     def test_switches_are_found_in_the_reference(self):
         text = "[detect]\n# enabled = true\n[detect.metrics.ewma]\n# enabled = true\n" \
-               "#[detect.metrics.absence]\n#enabled = false\n# [detect.metrics.evt]\n# part = true # why\n[bus]\nx = true\n"
+               "#[detect.metrics.absence]\n#enabled = false\n# [detect.metrics.evt]\n# part = true # why\n[detect.metrics.features.a]\nenabled = true\n[bus]\nx = true\n"
         self.assertEqual(ablation.switches(text), [("detect.metrics.ewma", "enabled"), ("detect.metrics.evt", "part")])
 
     def test_scores_are_cut_at_the_threshold_of_their_category(self):
@@ -155,6 +155,9 @@ class Parts(unittest.TestCase):
         self.assertEqual(measure.steady_rate("all rounds  1.5 M samples/s\nafter warm-up   2.50 M samples/s\n"), 2.5e6)
         self.assertEqual(measure.steady_rate("all rounds  1.5 M samples/s\n"), 1.5e6)
         self.assertIsNone(measure.steady_rate("nothing"))
+
+    def test_a_bar_does_not_end_a_cell(self):
+        self.assertEqual(show.table(("a",), [("x | y",)]).splitlines()[-1], "| x \\| y |")
 
     def test_numbers_have_the_digits_they_deserve(self):
         self.assertEqual(show.numbers([None, 0.5, 59.94, 39_000, 3.2e6]), "– / 0.50 / 59.9 / 39,000 / 3.20 M")
