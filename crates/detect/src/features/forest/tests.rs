@@ -102,8 +102,8 @@ fn where_single_features_speak_already_it_is_evidence_only() {
 
 #[test]
 fn a_state_goes_on_where_it_was_and_broken_ones_are_refused() {
-    let mut b = Bench::new(ForestConfig { warmup_minutes: 300, ..ForestConfig::default() });
-    b.feed(0..700, |m| (load(m), load(m)));
+    let mut b = Bench::new(ForestConfig::default());
+    b.feed(0..DAYS, |m| (load(m), load(m)));
     let mut bytes = Vec::new();
     b.forests.put_state(&mut bytes);
     assert!(bytes.len() < 10_000, "{} bytes of an entity", bytes.len());
@@ -111,8 +111,8 @@ fn a_state_goes_on_where_it_was_and_broken_ones_are_refused() {
     again.forests.take_state(&mut bytes.as_slice()).unwrap();
     b.out.clear();
     for bench in [&mut b, &mut again] {
-        bench.feed(700..760, |_| ODD);
-        bench.feed(760..800, |m| (load(m), load(m)));
+        bench.feed(DAYS..DAYS + 30, |_| ODD);
+        bench.feed(DAYS + 30..DAYS + 60, |m| (load(m), load(m)));
     }
     assert!(!b.out.anomalies.is_empty());
     assert_eq!(b.out, again.out);
