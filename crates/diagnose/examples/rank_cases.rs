@@ -2,7 +2,7 @@
 //! the real thing and reads the same cases in all their formats.
 //!
 //! Usage: rank_cases FOLDER [--no-graph] [--shift SECONDS] [--drop SEED PERCENT], with FOLDER/index.tsv of lines
-//! `case<TAB>metrics<TAB>normal<TAB>graph<TAB>alert service<TAB>alert metric<TAB>alert time` (plain CSV, no quotes).
+//! `case<TAB>metrics<TAB>normal<TAB>graph<TAB>alert service<TAB>alert metric<TAB>alert time` (tab-separated tables).
 
 use nightshift_diagnose::backtest::{Case, Frame, rank_case};
 use std::collections::BTreeMap;

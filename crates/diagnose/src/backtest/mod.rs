@@ -65,6 +65,9 @@ pub struct Ranked {
     pub evidence: Vec<String>,
 }
 
+/// Support of the first service from which on something is wrong, in log-odds. Windows cut from fault-free periods of the
+/// development data stay below it nine times in ten, cases with a fault never do.
+const SUPPORT_MIN: f64 = 0.1;
 /// What the alerting service does not need, however far, is another matter.
 const ELSEWHERE: f64 = -3.0;
 /// What the loudest metric adds by itself: it orders what nothing else tells apart.
@@ -120,6 +123,12 @@ pub fn rank_case(case: &Case) -> Vec<Ranked> {
     }
     out.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| (&a.service, &a.metric).cmp(&(&b.service, &b.metric))));
     out
+}
+
+/// Whether the ranking shows that anything is wrong at all. A ranking orders services in any case; without evidence its
+/// first one is not meant.
+pub fn is_incident(ranking: &[Ranked]) -> bool {
+    ranking.first().is_some_and(|first| first.support >= SUPPORT_MIN)
 }
 
 /// What a dimension adds to a service.

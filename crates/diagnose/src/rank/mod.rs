@@ -6,7 +6,8 @@
 //! hypothesis carries.
 //!
 //! The weights are in [`tables`], in natural logarithms: 0.7 doubles the odds, 2.3 makes them ten times as high. They
-//! are judgement, checked against the recorded cases of the backtest, not fitted to them.
+//! are judgement, checked against simulated faults, not fitted to them. Recorded cases (`backtest`) are ranked by a scheme
+//! of the same kind over whole tables: there amounts are known, here only anomalies.
 
 mod builder;
 mod factors;

@@ -1,6 +1,6 @@
 //! Ranking of recorded cases.
 
-use nightshift_diagnose::backtest::{Case, Frame, LogRow, SpanRow, rank_case};
+use nightshift_diagnose::backtest::{Case, Frame, LogRow, SpanRow, is_incident, rank_case};
 use proptest::prelude::*;
 
 /// 30 quiet rows; in the case the named metrics rise after the alert at 600.
@@ -88,7 +88,9 @@ fn lines_of_failure_and_own_time_are_symptoms() {
 fn nothing_wrong_says_so_and_a_fault_says_more() {
     let best = |c: &Case| rank_case(c).first().map_or(0.0, |r| r.support);
     assert!(best(&case(&NAMES, &[])) < 0.1, "noise is no evidence");
-    assert!(best(&case(&NAMES, &[("db|cpu_pct", 6.0)])) > 2.0);
+    assert!(!is_incident(&rank_case(&case(&NAMES, &[]))) && !is_incident(&[]));
+    let ill = case(&NAMES, &[("db|cpu_pct", 6.0)]);
+    assert!(best(&ill) > 2.0 && is_incident(&rank_case(&ill)));
 }
 
 #[test]
