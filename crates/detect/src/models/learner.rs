@@ -519,3 +519,6 @@ pub const fn day_of(at: Timestamp) -> i64 {
 pub const fn day_start(day: i64) -> Timestamp {
     Timestamp(day.saturating_mul(DAY_NS))
 }
+
+#[cfg(test)]
+mod tests;
