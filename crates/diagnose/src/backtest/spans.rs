@@ -73,7 +73,7 @@ pub(super) struct Span {
     pub(super) own: i64,
 }
 
-/// Spans of one recording, by trace and start.
+/// Spans of one recording, by start.
 #[derive(Debug, Default)]
 pub(super) struct Forest {
     pub(super) spans: Vec<Span>,
@@ -84,10 +84,16 @@ pub(super) struct Forest {
 impl Forest {
     /// Joins rows in any order. Times that run backwards are taken as no time at all.
     pub(super) fn new(rows: &[SpanRow], names: &Names<'_>) -> Self {
-        let mut spans: Vec<Span> = rows
-            .iter()
-            .take(NONE as usize)
-            .map(|r| Span {
+        // Light keys are sorted, not spans; what starts at the same time is told apart by all the rest of the row.
+        let rest = |place: u32| {
+            let r = &rows[place as usize];
+            (std::cmp::Reverse(r.end_ns), r.trace_id, r.span_id, r.parent_id, &r.service, &r.operation)
+        };
+        let mut order: Vec<(i64, u32)> = rows.iter().zip(0..NONE).map(|(r, place)| (r.start_ns, place)).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| rest(a.1).cmp(&rest(b.1))));
+        let span = |(_, place): &(i64, u32)| {
+            let r = &rows[*place as usize];
+            Span {
                 trace: r.trace_id.0,
                 id: r.span_id.0,
                 parent: r.parent_id.0,
@@ -99,11 +105,9 @@ impl Forest {
                 children: 0,
                 callee: NONE,
                 own: 0,
-            })
-            .collect();
-        spans.sort_unstable_by_key(|s| {
-            (s.trace, s.start, std::cmp::Reverse(s.end), s.id, s.parent, s.service, s.operation)
-        });
+            }
+        };
+        let spans: Vec<Span> = order.iter().map(span).collect();
         let mut places = HashMap::with_capacity(spans.len());
         for (span, place) in spans.iter().zip(0..) {
             places.entry((span.trace, span.id)).or_insert(place);
@@ -130,7 +134,7 @@ impl Forest {
         }
     }
 
-    /// Duration without the union of what was called, in one pass: spans of a trace come in order of their start.
+    /// Duration without the union of what was called, in one pass: spans come in order of their start.
     ///
     /// A span without calls of its own that encloses a later sibling waits for it: asynchronous code hangs the call it
     /// makes beside the work that makes it. The sibling covers it as a call would.
