@@ -17,6 +17,7 @@ use nightshift_model::{Timestamp, families};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 const MARK: [u8; 4] = *b"NSML";
 const VERSION: u16 = 1;
@@ -273,8 +274,8 @@ impl Tenant {
             Self::close_day(&mut self.days, track);
             track.day = day;
         }
-        if !self.days.contains_key(&day) {
-            self.days.insert(day, Window::new());
+        if let Entry::Vacant(slot) = self.days.entry(day) {
+            slot.insert(Window::new());
             let newest = newest.max(day);
             self.days.retain(|d, _| *d > newest - keep);
         }
