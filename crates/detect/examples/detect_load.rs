@@ -2,7 +2,8 @@
 //!
 //! 64 shards, one batch of each per round, one sample per series and batch; 100 series an entity, 7 labels a series;
 //! a quarter counters, a tenth with a limit, noise with a daily wave and a rare spike. Prints samples/s
-//! of core time (decoding the batch included, making it not), bytes per series, anomalies.
+//! of core time (decoding the batch included, making it not), bytes per series, anomalies. A third number: series
+//! with a forecast and an ensemble (all by default; 0: the cheap layers alone).
 
 use nightshift_detect::{Effects, MetricsConfig, SeriesBudget, ShardDetector, StepStats};
 use nightshift_model::batch::{BatchBuilder, BatchView, SeriesKind, labels};
@@ -66,6 +67,7 @@ fn main() {
     config.forecast.series_max = (seasons as u32 / SHARDS * 2).max(1) * SHARDS;
     if seasons == 0 {
         config.forecast.enabled = false;
+        config.ensemble.enabled = false;
     }
     let config = Arc::new(config);
     let budget = Arc::new(SeriesBudget::new(10_000_000));
@@ -120,7 +122,7 @@ fn main() {
         println!("after warm-up   {:>8.2} M samples/s", steady_samples as f64 / steady.as_secs_f64() / 1e6);
         println!("worst round     {:>8.2} M samples/s", n_series as f64 / worst.as_secs_f64() / 1e6);
     }
-    println!("bytes per series {:>7.0} (forecast for {seasons})", bytes as f64 / live.max(1) as f64);
+    println!("bytes per series {:>7.0} (forecast and ensemble for {seasons})", bytes as f64 / live.max(1) as f64);
     println!("anomaly records {anomalies}");
     // What another run, or a restart, must make the same.
     let snapshot: usize = detectors.iter().map(|d| d.snapshot().len()).sum();

@@ -247,7 +247,7 @@ impl Default for EnsembleConfig {
             level: true,
             sustained: true,
             rough: true,
-            threshold: 3.3,
+            threshold: 3.4,
             interval_min_secs: 30,
         }
     }

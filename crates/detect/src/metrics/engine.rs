@@ -76,7 +76,7 @@ pub(crate) struct Tuned {
 fn parts(config: &EnsembleConfig) -> Parts {
     let groups = [
         (config.level, &[Witness::High, Witness::Step][..]),
-        (config.sustained, &[Witness::Above, Witness::Below, Witness::LongBelow, Witness::LongAbove]),
+        (config.sustained, &[Witness::Above, Witness::LongBelow, Witness::LongAbove]),
         (config.rough, &[Witness::Rough]),
     ];
     let on = groups.iter().filter(|(on, _)| *on).flat_map(|(_, w)| w.iter());
@@ -456,6 +456,10 @@ impl Engine {
         }
         let index = index as usize;
         if index >= self.ensembles.len() {
+            // By an eighth: doubling would hold twice the memory that the budget speaks of.
+            if index >= self.ensembles.capacity() {
+                self.ensembles.reserve_exact(index + 1 - self.ensembles.len() + index / 8);
+            }
             self.ensembles.resize_with(index + 1, Ensemble::default);
         }
         self.ensembles[index] = ensemble;

@@ -5,7 +5,7 @@ use super::budget::SeriesBudget;
 use super::config::MetricsConfig;
 use super::engine::{Engine, Outcome};
 use super::ensemble::Ensemble;
-use super::hot::{ABSENT, Hot, LIMIT, SEEN, USED};
+use super::hot::{ABSENT, Hot, LIMIT, NO_COLD, SEEN, USED};
 use super::judge::{AlarmKind, Transition};
 use super::names::{LabelList, Names};
 use super::policy::Policy;
@@ -474,7 +474,11 @@ impl ShardDetector {
         let idle = self.engine.tuned.idle_ns;
         let mut newest = i64::MIN;
         let mut row = 0usize;
+        let mut touched = 0;
         for i in 0..self.slots.len() {
+            if let Some(at) = columns.timestamp.get(row) {
+                touched ^= self.slots.get(i + 1).map_or(0, |next| self.touch(*next, *at));
+            }
             let (slot, n) = (self.slots[i], columns.rows[i] as usize);
             let (times, values) = (&columns.timestamp[row..row + n], &columns.value[row..row + n]);
             row += n;
@@ -520,6 +524,7 @@ impl ShardDetector {
                 self.aside(slot, at, x, out);
             }
         }
+        std::hint::black_box(touched);
         let entities = &mut self.entities;
         if newest > i64::MIN {
             for index in &self.batch_entities {
@@ -530,6 +535,13 @@ impl ShardDetector {
         let origin = &mut self.origins[usize::from(origin)];
         origin.watermark = origin.watermark.max(newest);
         stats
+    }
+
+    /// Looks at the ensemble of the series that comes next, so that its memory is on the way.
+    #[inline(always)]
+    fn touch(&self, slot: u32, at: i64) -> u32 {
+        let cold = self.hot.get(slot as usize).map_or(NO_COLD, |h| h.cold);
+        self.engine.ensembles.get(cold as usize).map_or(0, |e| e.touch(at))
     }
 
     /// What only few series need: trend, features, the end of an absence.

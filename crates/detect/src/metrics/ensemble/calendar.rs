@@ -13,71 +13,80 @@ const WEEK_CELLS: usize = 84;
 /// Least weight of a new reading in its cell.
 const WEIGHT_MIN: f32 = 0.05;
 /// A cell speaks after so many readings.
-const READINGS_MIN: u16 = 2;
+const READINGS_MIN: u32 = 2;
 /// A table must be better than the next simpler one by this factor.
 const BETTER: f32 = 0.85;
 /// Readings that the errors remember.
 const MEMORY: f32 = 1_000.0;
 
-/// A table of one period.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Table<const N: usize> {
-    pub(super) cells: [f32; N],
-    pub(super) readings: [u16; N],
-    /// Mean absolute error of the table, and readings that went into it.
+/// Mean departure in one cell, and readings there.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C)]
+pub(super) struct Cell {
+    pub(super) mean: f32,
+    pub(super) n: u32,
+}
+
+/// How good a table is: its mean absolute error, and readings that went into it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Merit {
     pub(super) error: f32,
     pub(super) n: u32,
 }
 
-impl<const N: usize> Default for Table<N> {
-    fn default() -> Self {
-        Self { cells: [0.0; N], readings: [0; N], error: 0.0, n: 0 }
-    }
+fn index(at: i64, period: i64, n: usize) -> usize {
+    ((at.rem_euclid(period) / (period / n as i64)) as usize).min(n - 1)
 }
 
-impl<const N: usize> Table<N> {
-    fn cell(at: i64, period: i64) -> usize {
-        ((at.rem_euclid(period) / (period / N as i64)) as usize).min(N - 1)
+fn look(cell: &Cell, merit: Merit, n: usize, best: &mut f32) -> Option<f32> {
+    let known = cell.n >= READINGS_MIN && merit.n as usize > n;
+    if !known || merit.error >= BETTER * *best {
+        return None;
     }
-
-    fn look(&self, at: i64, period: i64, best: &mut f32) -> Option<f32> {
-        let cell = Self::cell(at, period);
-        let known = self.readings[cell] >= READINGS_MIN && self.n as usize > N;
-        if !known || self.error >= BETTER * *best {
-            return None;
-        }
-        *best = self.error;
-        Some(self.cells[cell])
-    }
-
-    fn learn(&mut self, at: i64, period: i64, off: f32, bound: f32) {
-        let cell = Self::cell(at, period);
-        let error = off - self.cells[cell];
-        let clipped = error.clamp(-bound, bound);
-        if self.readings[cell] > 0 {
-            self.n = self.n.saturating_add(1);
-            self.error += (clipped.abs() - self.error) * (1.0 / self.n as f32).max(1.0 / MEMORY);
-        }
-        self.cells[cell] += clipped * (1.0 / (f32::from(self.readings[cell]) + 1.0)).max(WEIGHT_MIN);
-        self.readings[cell] = self.readings[cell].saturating_add(1);
-    }
+    *best = merit.error;
+    Some(cell.mean)
 }
 
-/// Day and week of one series.
-#[derive(Debug, Clone, PartialEq, Default)]
+fn enter(cell: &mut Cell, merit: &mut Merit, off: f32, bound: f32) {
+    let clipped = (off - cell.mean).clamp(-bound, bound);
+    if cell.n > 0 {
+        merit.n = merit.n.saturating_add(1);
+        merit.error += (clipped.abs() - merit.error) * (1.0 / merit.n as f32).max(1.0 / MEMORY);
+    }
+    cell.mean += clipped * (1.0 / (cell.n as f32 + 1.0)).max(WEIGHT_MIN);
+    cell.n = cell.n.saturating_add(1);
+}
+
+/// Day and week of one series. What every reading needs stands first.
+#[derive(Debug, Clone, PartialEq)]
+#[repr(C)]
 pub(super) struct Calendar {
-    pub(super) day: Table<DAY_CELLS>,
-    pub(super) week: Table<WEEK_CELLS>,
     /// Mean absolute departure from the level alone.
     pub(super) plain: f32,
+    pub(super) by_day: Merit,
+    pub(super) by_week: Merit,
+    pub(super) day: [Cell; DAY_CELLS],
+    pub(super) week: [Cell; WEEK_CELLS],
+}
+
+impl Default for Calendar {
+    fn default() -> Self {
+        Self {
+            plain: 0.0,
+            by_day: Merit::default(),
+            by_week: Merit::default(),
+            day: [Cell::default(); DAY_CELLS],
+            week: [Cell::default(); WEEK_CELLS],
+        }
+    }
 }
 
 impl Calendar {
     /// What the table that is best now adds to the level at `at`; 0 where the level alone is best.
     pub(super) fn expect(&self, at: i64) -> f32 {
         let mut best = self.plain;
-        let day = self.day.look(at, DAY, &mut best);
-        let week = self.week.look(at, WEEK, &mut best);
+        let day = look(&self.day[index(at, DAY, DAY_CELLS)], self.by_day, DAY_CELLS, &mut best);
+        let week = look(&self.week[index(at, WEEK, WEEK_CELLS)], self.by_week, WEEK_CELLS, &mut best);
         week.or(day).unwrap_or(0.0)
     }
 
@@ -85,8 +94,13 @@ impl Calendar {
     pub(super) fn learn(&mut self, at: i64, off: f32, bound: f32, n: u32) {
         let weight = (1.0 / (n as f32 + 1.0)).max(1.0 / MEMORY);
         self.plain += weight * (off.abs().min(bound) - self.plain);
-        self.day.learn(at, DAY, off, bound);
-        self.week.learn(at, WEEK, off, bound);
+        enter(&mut self.day[index(at, DAY, DAY_CELLS)], &mut self.by_day, off, bound);
+        enter(&mut self.week[index(at, WEEK, WEEK_CELLS)], &mut self.by_week, off, bound);
+    }
+
+    /// Something of the cells of `at`: reading it brings their lines in.
+    pub(super) fn touch(&self, at: i64) -> u32 {
+        self.day[index(at, DAY, DAY_CELLS)].n ^ self.week[index(at, WEEK, WEEK_CELLS)].n
     }
 }
 

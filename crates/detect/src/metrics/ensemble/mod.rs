@@ -18,13 +18,13 @@ mod tail;
 use super::Wire;
 use super::codec::wire_struct;
 use super::embed::Embed;
-use calendar::{Calendar, Table};
+use calendar::{Calendar, Cell, Merit};
 use tail::Tail;
 
 /// Statistics with a tail.
-const WITNESSES: usize = 7;
+const WITNESSES: usize = 6;
 /// Readings that say one thing, by statistic: means repeat themselves.
-const REPEAT: [f32; WITNESSES] = [1.0, 4.0, 4.0, 16.0, 64.0, 16.0, 1.0];
+const REPEAT: [f32; WITNESSES] = [1.0, 4.0, 16.0, 64.0, 16.0, 1.0];
 /// Readings before it speaks.
 const WARM: u32 = 100;
 /// Readings after an alarm of which only one in eight is learned by the tails: an event is not the next one's normal.
@@ -36,6 +36,8 @@ const CLIP: f32 = 8.0;
 /// Share of readings that must change for a series not to be flat; a flat one has left its value at this share of it.
 const FLAT_CHANGE: f32 = 0.05;
 const FLAT_SCALE: f64 = 1e-3;
+/// Longest correlation that is believed, readings.
+const WANDER_MAX: f32 = 64.0;
 const SECOND: f32 = 1e9;
 
 /// What decides when it speaks. Tuned on the development halves of the benchmarks.
@@ -49,12 +51,20 @@ pub(crate) struct Knobs {
     /// Raise of it after each alarm, and days in which the raise falls to 37 %.
     pub(crate) raise: f32,
     pub(crate) raise_days: f32,
+    /// How the raise grows with the rate of readings.
+    pub(crate) raise_rate: f32,
     /// Readings in which the memory of the last event falls to 37 %, and the factor by which the next must exceed it.
     pub(crate) hold: f32,
     pub(crate) margin: f32,
     /// Weight of the shape memory beside the rarest statistic, and where it is capped.
     pub(crate) shape: f32,
     pub(crate) shape_max: f32,
+    /// Readings of silence after an alarm, for readings five minutes apart, and how that grows with their rate: 0 the
+    /// same number of readings, 1 the same time.
+    pub(crate) rest: f32,
+    pub(crate) rest_rate: f32,
+    /// In the silence only what exceeds the alarm by this factor is told.
+    pub(crate) escalates: f32,
     /// Readings that the level and the spread remember.
     pub(crate) memory: f32,
 }
@@ -62,14 +72,18 @@ pub(crate) struct Knobs {
 impl Default for Knobs {
     fn default() -> Self {
         Self {
-            threshold: 3.3,
+            threshold: 3.4,
             per_rate: 0.6,
             raise: 0.3,
-            raise_days: 15.0,
+            raise_days: 20.0,
+            raise_rate: 0.3,
             hold: 5.0,
-            margin: 1.5,
+            margin: 1.1,
+            rest: 60.0,
+            rest_rate: 0.5,
+            escalates: 1.3,
             shape: 0.4,
-            shape_max: 2.5,
+            shape_max: 2.0,
             memory: 1_500.0,
         }
     }
@@ -82,9 +96,8 @@ pub(crate) enum Witness {
     /// The value is high.
     #[default]
     High = 0,
-    /// Above or below what is expected for a few readings.
+    /// Above what is expected for a few readings.
     Above,
-    Below,
     /// Below for long, above for very long.
     LongBelow,
     LongAbove,
@@ -96,15 +109,8 @@ pub(crate) enum Witness {
     Shape,
 }
 
-const ORDER: [Witness; WITNESSES] = [
-    Witness::High,
-    Witness::Above,
-    Witness::Below,
-    Witness::LongBelow,
-    Witness::LongAbove,
-    Witness::Rough,
-    Witness::Step,
-];
+const ORDER: [Witness; WITNESSES] =
+    [Witness::High, Witness::Above, Witness::LongBelow, Witness::LongAbove, Witness::Rough, Witness::Step];
 
 impl Witness {
     pub(crate) const fn from_u8(v: u8) -> Option<Self> {
@@ -119,7 +125,6 @@ impl Witness {
         match self {
             Self::High => "unusually high",
             Self::Above => "above what is expected",
-            Self::Below => "below what is expected",
             Self::LongBelow => "below what is expected for long",
             Self::LongAbove => "above what is expected for long",
             Self::Rough => "unusually restless",
@@ -130,7 +135,7 @@ impl Witness {
 
     /// Whether the departure goes upwards.
     pub(crate) const fn upwards(self) -> bool {
-        !matches!(self, Self::Below | Self::LongBelow)
+        !matches!(self, Self::LongBelow)
     }
 }
 
@@ -152,7 +157,10 @@ pub(crate) struct Verdict {
 }
 
 /// State of one series.
+///
+/// What every reading touches stands first and together: five lines of memory, the shape memory aside.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[repr(C)]
 pub(crate) struct Ensemble {
     n: u32,
     /// Readings in the tails.
@@ -170,12 +178,19 @@ pub(crate) struct Ensemble {
     some: f32,
     many: f32,
     rough: f32,
+    /// Mean absolute step, as slow as the spread.
+    steps: f32,
     /// Memory of the last event, and the raise of the threshold.
     heat: f32,
     raised: f32,
     hush: u8,
-    tails: [Tail; WITNESSES],
+    /// Readings of silence left, and the evidence of the alarm before it, in thresholds.
+    rest: u16,
+    told: f32,
+    /// Lowest bin of each tail: what is below it is no news, and the tail is left alone.
+    floors: [u32; WITNESSES],
     calendar: Calendar,
+    tails: [Tail; WITNESSES],
     shape: Embed,
 }
 
@@ -189,6 +204,13 @@ pub(crate) struct Parts {
 }
 
 impl Ensemble {
+    /// Something of what a reading at `at` will need: looked at while the one before is at work, memory is not waited
+    /// for.
+    #[inline(always)]
+    pub(crate) fn touch(&self, at: i64) -> u32 {
+        self.n ^ self.floors[WITNESSES - 1] ^ self.calendar.touch(at)
+    }
+
     /// Takes a reading: says how unusual it is, then learns it. `at` in ns, newer than the one before.
     pub(crate) fn step(&mut self, knobs: &Knobs, parts: Parts, at: i64, x: f64) -> Verdict {
         if self.n == 0 {
@@ -225,20 +247,27 @@ impl Ensemble {
         self.many += (clipped - self.many) / 64.0;
         self.rough += (step.abs().min(CLIP * scale) - self.rough) / 16.0;
 
-        let values = [off, self.few, -self.few, -self.some, self.many, self.rough, step];
+        // A series that wanders says the same thing for as long as it is away: of an Ornstein-Uhlenbeck process with
+        // correlation length L a step has the variance 2/L of the spread.
+        let wander = (scale / (SIGMA_OF_MAD * self.steps).max(floor)).powi(2) * 2.0;
+        let wander = wander.clamp(1.0, WANDER_MAX);
+        let values = [off, self.few, -self.some, self.many, self.rough, step];
         let (mut evidence, mut witness) = (0.0f32, Witness::High);
         let counts = n >= 10 && (self.hush == 0 || n % 8 == 0);
         for (i, value) in values.into_iter().enumerate() {
             let value = value.max(floor);
+            if tail::bin(value) < self.floors[i] {
+                continue;
+            }
             let tail = &mut self.tails[i];
-            if tail.unsure(value) {
-                let surprise = tail.surprise(value, self.counted, REPEAT[i]);
-                if surprise > evidence && parts.tails >> i & 1 == 1 {
-                    (evidence, witness) = (surprise, ORDER[i]);
-                }
+            let repeat = if ORDER[i] == Witness::Step { 1.0 } else { REPEAT[i].max(wander) };
+            let surprise = tail.surprise(value, self.counted, repeat);
+            if surprise > evidence && parts.tails >> i & 1 == 1 {
+                (evidence, witness) = (surprise, ORDER[i]);
             }
             if counts {
                 tail.learn(value, self.counted);
+                self.floors[i] = tail.floor;
             }
         }
         if counts {
@@ -249,7 +278,7 @@ impl Ensemble {
         if novel > evidence {
             witness = Witness::Shape;
         }
-        self.learn(knobs, at, off, scale, fresh);
+        self.learn(knobs, at, off, step, scale, fresh);
         self.decide(knobs, secs, evidence + novel, witness, n)
     }
 
@@ -259,6 +288,7 @@ impl Ensemble {
             for tail in &mut self.tails {
                 tail.widen(self.counted);
             }
+            self.floors = std::array::from_fn(|i| self.tails[i].floor);
         }
         if self.counted >= tail::MEMORY {
             self.counted /= 2;
@@ -268,11 +298,12 @@ impl Ensemble {
         }
     }
 
-    fn learn(&mut self, knobs: &Knobs, at: i64, off: f32, scale: f32, fresh: f32) {
+    fn learn(&mut self, knobs: &Knobs, at: i64, off: f32, step: f32, scale: f32, fresh: f32) {
         let weight = fresh.max(1.0 / knobs.memory);
         let bound = if self.n < 10 { f32::INFINITY } else { 3.0 * scale };
         self.level += f64::from(weight * off.clamp(-bound, bound));
         self.spread += weight * (off.abs().min(bound) - self.spread);
+        self.steps += weight * (step.abs().min(bound) - self.steps);
         self.calendar.learn(at, off, bound, self.n);
         self.n = self.n.saturating_add(1);
     }
@@ -289,15 +320,19 @@ impl Ensemble {
         }
         let ratio = evidence / threshold;
         verdict.score = ratio / (1.0 + ratio);
-        if ratio <= 0.2 || ratio <= self.heat * knobs.margin {
+        self.rest = self.rest.saturating_sub(1);
+        let silent = self.rest > 0 && ratio <= self.told * knobs.escalates;
+        if ratio <= 0.2 || silent || ratio <= self.heat * knobs.margin {
             verdict.score *= 0.1;
             return verdict;
         }
         self.heat = ratio;
         if ratio >= 1.0 {
             verdict.alert = true;
-            self.raised += knobs.raise;
+            self.raised += knobs.raise * (300.0 / self.interval.max(0.1)).powf(knobs.raise_rate);
             self.hush = HUSH;
+            self.told = ratio;
+            self.rest = (knobs.rest * (300.0 / self.interval.max(0.1)).powf(knobs.rest_rate)).min(60_000.0) as u16;
         }
         verdict
     }
@@ -317,29 +352,33 @@ wire_struct!(Ensemble {
     some,
     many,
     rough,
+    steps,
     heat,
     raised,
     hush,
-    tails,
+    rest,
+    told,
+    floors,
     calendar,
+    tails,
     shape,
 });
-wire_struct!(Calendar { day, week, plain });
+wire_struct!(Calendar { plain, by_day, by_week, day, week });
 
-impl<const N: usize> Wire for Table<N> {
+wire_struct!(Merit { error, n });
+
+impl<const N: usize> Wire for [Cell; N] {
     fn put(&self, out: &mut Vec<u8>) {
-        self.cells.put(out);
-        self.readings.put(out);
-        self.error.put(out);
-        self.n.put(out);
+        for cell in self {
+            (cell.mean, cell.n).put(out);
+        }
     }
     fn take(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            cells: Wire::take(from)?,
-            readings: Wire::take(from)?,
-            error: Wire::take(from)?,
-            n: Wire::take(from)?,
-        })
+        let mut all = [Cell::default(); N];
+        for cell in &mut all {
+            (cell.mean, cell.n) = Wire::take(from)?;
+        }
+        Some(all)
     }
 }
 

@@ -48,19 +48,12 @@ impl Default for Tail {
 
 /// Bin of a positive value; monotone, and a factor of two is the same step everywhere.
 #[inline(always)]
-fn bin(value: f32) -> u32 {
+pub(super) fn bin(value: f32) -> u32 {
     value.to_bits() >> SHIFT
 }
 
 impl Tail {
-    /// Whether `value` (positive) may be a surprise: most are not, and need no more than this.
-    #[inline(always)]
-    pub(super) fn unsure(&self, value: f32) -> bool {
-        bin(value) >= self.floor
-    }
-
     /// -log10 of the probability of a value so high, after `n` readings of which `repeat` say one thing.
-    #[cold]
     #[inline(never)]
     pub(super) fn surprise(&self, value: f32, n: u32, repeat: f32) -> f32 {
         let n = n as f32;
@@ -102,18 +95,13 @@ impl Tail {
         surprise
     }
 
-    /// Learns a value; `n` readings were learned before.
-    #[inline(always)]
+    /// Learns a value; `n` readings were learned before. What is below the floor leaves no trace.
+    #[inline(never)]
     pub(super) fn learn(&mut self, value: f32, n: u32) {
         let bin = bin(value);
-        if bin >= self.floor {
-            self.enter(bin, n);
+        if bin < self.floor {
+            return;
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn enter(&mut self, bin: u32, n: u32) {
         if self.floor == 0 {
             self.floor = bin.saturating_sub(BINS as u32 / 2).max(1);
         }
@@ -184,7 +172,7 @@ mod tests {
         for n in 0..11_000u32 {
             // Exponential: no value is the highest for ever.
             let value = -(1.0 - draw()).max(1e-9).ln() + 1e-6;
-            let s = if tail.unsure(value) { tail.surprise(value, n, 1.0) } else { 0.0 };
+            let s = tail.surprise(value, n, 1.0);
             if n >= 1_000 {
                 two += u32::from(s >= 2.0);
                 three += u32::from(s >= 3.0);
