@@ -65,6 +65,8 @@ fn main() {
 
     let mut config = MetricsConfig::default();
     config.forecast.series_max = (seasons as u32 / SHARDS * 2).max(1) * SHARDS;
+    // These samples come faster than the ensemble asks for: without this it would rest.
+    config.ensemble.interval_min_secs = 0;
     if seasons == 0 {
         config.forecast.enabled = false;
         config.ensemble.enabled = false;

@@ -109,6 +109,14 @@ impl Tuned {
     }
 }
 
+impl Tuned {
+    /// Whether the ensemble decides on a series whose readings are as far apart as these.
+    #[inline(always)]
+    pub(crate) fn wants(&self, hot: &Hot) -> bool {
+        self.ensemble && hot.interval >= self.decides_secs
+    }
+}
+
 /// Which layer says it loudest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -313,11 +321,12 @@ impl Engine {
         hot.same = if moved { 0 } else { hot.same.saturating_add(1) };
 
         let mut verdict = None;
-        if self.tuned.ensemble
+        // Where it does not decide it would be work for nothing.
+        if self.tuned.wants(hot)
             && let Some(ensemble) = self.ensembles.get_mut(hot.cold as usize)
         {
             let said = ensemble.step(&self.tuned.knobs, self.tuned.parts, at, x);
-            verdict = (said.known && hot.interval >= self.tuned.decides_secs).then_some(said);
+            verdict = said.known.then_some(said);
         }
         let alert = verdict.is_some_and(|v| v.alert);
 

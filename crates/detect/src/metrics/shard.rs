@@ -540,7 +540,8 @@ impl ShardDetector {
     /// Looks at the ensemble of the series that comes next, so that its memory is on the way.
     #[inline(always)]
     fn touch(&self, slot: u32, at: i64) -> u32 {
-        let cold = self.hot.get(slot as usize).map_or(NO_COLD, |h| h.cold);
+        let hot = self.hot.get(slot as usize).filter(|h| self.engine.tuned.wants(h));
+        let cold = hot.map_or(NO_COLD, |h| h.cold);
         self.engine.ensembles.get(cold as usize).map_or(0, |e| e.touch(at))
     }
 

@@ -253,7 +253,7 @@ impl Ensemble {
         let wander = wander.clamp(1.0, WANDER_MAX);
         let values = [off, self.few, -self.some, self.many, self.rough, step];
         let (mut evidence, mut witness) = (0.0f32, Witness::High);
-        let counts = n >= 10 && (self.hush == 0 || n % 8 == 0);
+        let counts = n >= 10 && (self.hush == 0 || n.is_multiple_of(8));
         for (i, value) in values.into_iter().enumerate() {
             let value = value.max(floor);
             if tail::bin(value) < self.floors[i] {
@@ -284,7 +284,7 @@ impl Ensemble {
 
     /// The tails forget, and look further down where they hold too little.
     fn keep(&mut self) {
-        if self.counted % 256 == 0 {
+        if self.counted.is_multiple_of(256) {
             for tail in &mut self.tails {
                 tail.widen(self.counted);
             }

@@ -204,7 +204,7 @@ mod tests {
         for n in 0..20_000u32 {
             let value = (draw() * 160.0 - 80.0).exp2();
             tail.learn(value, n);
-            if n % 256 == 0 {
+            if n.is_multiple_of(256) {
                 tail.widen(n);
             }
             if n % 5_000 == 4_999 {
