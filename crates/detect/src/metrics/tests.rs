@@ -572,6 +572,36 @@ fn a_restart_anywhere_makes_the_same_anomalies() {
 }
 
 #[test]
+fn a_restart_keeps_the_ensemble() {
+    let config = || {
+        let mut config = small();
+        config.ensemble.interval_min_secs = 0;
+        config
+    };
+    let stream = stream(700, 5);
+    let mut whole = Rig::new(config());
+    for points in &stream {
+        whole.feed(points);
+    }
+    let decided = |r: &Rig| r.out.anomalies.iter().filter(|a| a.explanation.model == "ensemble").count();
+    assert!(decided(&whole) > 0);
+    for cut in [7, 9, 150, 500] {
+        let mut first = Rig::new(config());
+        for points in &stream[..cut] {
+            first.feed(points);
+        }
+        let bytes = first.detector.snapshot();
+        let budget = Arc::new(SeriesBudget::new(1_000));
+        first.detector = ShardDetector::restore(Arc::new(config()), budget, &bytes).unwrap();
+        for points in &stream[cut..] {
+            first.feed(points);
+        }
+        assert_eq!(first.out, whole.out, "{cut}");
+        assert_eq!(first.detector.snapshot(), whole.detector.snapshot(), "{cut}");
+    }
+}
+
+#[test]
 fn a_batch_that_is_delivered_again_changes_nothing() {
     let stream = stream(600, 4);
     let (mut once, mut twice) = (Rig::new(small()), Rig::new(small()));
