@@ -109,7 +109,8 @@ fn each_rate_has_its_severity() {
 #[test]
 fn edge_cases() {
     type Feed = fn(&mut Bench);
-    let cases: [(&str, f64, &str, Feed, &[(Phase, Severity)]); 13] = [
+    type Told = &'static [(Phase, Severity)];
+    let cases: [(&str, f64, &str, Feed, Told); 13] = [
         ("no traffic is no outage", 99.9, "", |b| b.feed(0..500, 0.0, 0.0), &[]),
         (
             "no traffic ends nothing",

@@ -8,7 +8,7 @@
 use super::table;
 use crate::exit::{CommandResult, Failure, bad_input};
 use anyhow::{Context as _, Result, bail};
-use nightshift_diagnose::backtest::{Case, Frame, LogRow, SpanRow, rank_case};
+use nightshift_diagnose::backtest::{Case, Frame, LogRow, SpanRow, is_incident, rank_case};
 use serde::Deserialize;
 use serde_json::json;
 use std::borrow::Cow;
@@ -72,12 +72,13 @@ pub(super) fn run(cases: &Path, without: Without, top: usize) -> CommandResult {
         let begin = Instant::now();
         let ranking = rank_case(&case);
         let elapsed_ms = begin.elapsed().as_micros() as f64 / 1_000.0;
+        let incident = is_incident(&ranking);
         let ranking: Vec<_> = ranking
             .into_iter()
             .take(top)
             .map(|r| json!({"service": r.service, "metric": r.metric, "score": r.score, "evidence": r.evidence}))
             .collect();
-        let answer = json!({"case": line.case, "ranking": ranking, "elapsed_ms": elapsed_ms});
+        let answer = json!({"case": line.case, "incident": incident, "ranking": ranking, "elapsed_ms": elapsed_ms});
         writeln!(out, "{answer}").and_then(|()| out.flush()).context("print")?;
     }
     if failed > 0 {
