@@ -7,6 +7,7 @@
 
 pub mod agents;
 mod api;
+mod bearer;
 mod check;
 pub mod cli;
 mod client;

@@ -196,13 +196,13 @@ fn two_templates_are_mined_and_lines_keep_their_numbers() {
 
 const GRAPH: &str = "caller,callee\nweb,shop\nshop,db\n";
 
-/// Minutes of three services; from minute `ill` on the database is slow and all above it wait for it.
+/// Minutes of three services; from minute `ill` on the database takes longer and all above it wait for it.
 fn minutes(from: usize, to: usize, ill: usize) -> String {
     let mut out =
         String::from("timestamp,web|latency_p95,shop|latency_p95,db|latency_p95,db|cpu_pct,(front)|latency_p95\n");
     for i in from..to {
-        let factor = if i >= ill { 8.0 } else { 1.0 };
-        let latency = |base: f64| (base + base / 10.0 * jitter(i)) * factor;
+        let longer = if i >= ill { 0.7 } else { 0.0 };
+        let latency = |base: f64| base + base / 10.0 * jitter(i) + longer;
         let cpu = 20.0 + jitter(i);
         let (web, shop, db, front) = (latency(0.3), latency(0.2), latency(0.1), latency(0.4));
         writeln!(out, "{},{web},{shop},{db},{cpu},{front}", 60 * i).unwrap();
@@ -288,7 +288,7 @@ fn logs_and_traces_count_unless_they_are_left_out() {
             .collect()
     };
     let both = run(&[]);
-    assert!(shown(&both).is_superset(&["db|log".to_owned(), "shop|own_time".to_owned()].into()), "{}", both.out);
+    assert!(shown(&both).is_superset(&["db|log".to_owned(), "shop|trace".to_owned()].into()), "{}", both.out);
     assert!(
         both.err.contains("logs.csv.gz: 1 rows make no sense and were skipped, the first in line 2"),
         "{}",
@@ -298,11 +298,11 @@ fn logs_and_traces_count_unless_they_are_left_out() {
     std::fs::remove_file(dir.join("logs.csv.gz")).unwrap();
     std::fs::remove_file(dir.join("normal_logs.csv")).unwrap();
     let traces = shown(&run(&["--no-logs"]));
-    assert!(traces.contains("shop|own_time") && !traces.contains("db|log"), "{traces:?}");
+    assert!(traces.contains("shop|trace") && !traces.contains("db|log"), "{traces:?}");
     std::fs::remove_file(dir.join("traces.csv")).unwrap();
     std::fs::remove_file(dir.join("normal_traces.csv.gz")).unwrap();
     let neither = shown(&run(&["--no-logs", "--no-traces"]));
-    assert!(!neither.contains("shop|own_time") && !neither.contains("db|log"), "{neither:?}");
+    assert!(!neither.contains("shop|trace") && !neither.contains("db|log"), "{neither:?}");
     run(&[]).fails(1, &["case `c`", "logs.csv.gz"]);
 }
 

@@ -206,7 +206,10 @@ fn entries(service: &Service, parts: &[Part]) -> Vec<Ranked> {
     metrics.truncate(METRICS_PER_SERVICE_MAX);
     let most = metrics.first().map_or(0.0, |(_, log_odds)| *log_odds);
     if metrics.is_empty() {
-        metrics.push(("", most));
+        // No metric shows it: named after what does.
+        let shows = |p: &&Part| p.log_odds > 0.0 && !["prior", "dependency", "signal"].contains(&p.factor);
+        let loudest = parts.iter().filter(shows).max_by(|a, b| a.log_odds.total_cmp(&b.log_odds));
+        metrics.push((loudest.map_or("", |p| p.factor), most));
     }
     let entry = |(metric, log_odds): &(&str, f64)| Ranked {
         service: service.name.clone(),

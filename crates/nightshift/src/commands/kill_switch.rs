@@ -1,14 +1,13 @@
 //! `kill-switch`: through the server when it answers, on the data folder when it does not.
 
 use super::incidents::print_line;
+use crate::bearer::{Unknown, admin};
 use crate::cli::{KillSwitchArgs, ServerArgs, Turn};
-use crate::client::{Client, TOKEN_FILE, data};
-use crate::exit::{CommandResult, Failure};
-use crate::settings::Settings;
+use crate::client::{Client, data};
+use crate::exit::CommandResult;
 use crate::switch::{SWITCH_FILE, read_folder, write_folder};
 use anyhow::{Context as _, anyhow};
 use nightshift_model::{Clock, KillSwitch};
-use nightshift_store::tokens::{self, Role};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -59,7 +58,7 @@ pub async fn run(args: &KillSwitchArgs, json: bool, clock: Arc<dyn Clock>) -> Co
         return tell(&json!({ "data": state.map_or_else(never, |s| json!(s)) }), json, &place);
     }
     let on = args.turn == Turn::On;
-    let by = match bearer(args, &folder, clock.clone()).await {
+    let by = match admin(args.token_file.as_deref(), &args.data, &folder, clock.clone(), "the kill switch").await {
         Ok(name) => name,
         // Stopping is the safe side: it does not depend on a store that cannot be opened or a token that was lost.
         Err(Unknown::NotChecked(why)) if on => {
@@ -75,39 +74,6 @@ pub async fn run(args: &KillSwitchArgs, json: bool, clock: Arc<dyn Clock>) -> Co
     let switch = KillSwitch { on, by, why: args.why.trim().to_owned(), at: clock.now() };
     write_folder(&folder, &switch)?;
     tell(&json!({ "data": switch }), json, &place)
-}
-
-/// Why it is not known who turns it.
-enum Unknown {
-    /// There was nothing to check, or nothing to check it with.
-    NotChecked(String),
-    /// It was checked and is not enough.
-    Refused(Failure),
-}
-
-/// The name of the admin's token that was given, or that is in the data folder.
-async fn bearer(args: &KillSwitchArgs, folder: &Path, clock: Arc<dyn Clock>) -> Result<String, Unknown> {
-    let file = args.token_file.clone().unwrap_or_else(|| folder.join(TOKEN_FILE));
-    let secret = std::fs::read_to_string(&file)
-        .map_err(|e| Unknown::NotChecked(format!("there is no token in {}: {e}", file.display())))?;
-    let unchecked = |e: &dyn std::fmt::Display| Unknown::NotChecked(format!("the tokens cannot be read: {e}"));
-    let (settings, _) = Settings::for_command(&args.data).map_err(|e| match e {
-        Failure::Failed(e) | Failure::BadInput(e) => unchecked(&format!("{e:#}")),
-        _ => unchecked(&"the configuration has errors"),
-    })?;
-    let store = settings.store.build_for_tokens(folder, clock).await.map_err(|e| unchecked(&e))?;
-    let known = store.tokens().await.map_err(|e| unchecked(&e))?;
-    // What was only read needs no orderly end.
-    drop(store.close().await);
-    let Some(token) = tokens::find(&known, secret.trim()) else {
-        let why = anyhow!("the token in {} is not known or was withdrawn", file.display());
-        return Err(Unknown::Refused(why.into()));
-    };
-    if !token.role.parse::<Role>().is_ok_and(|role| role.permits(Role::Admin)) {
-        let why = anyhow!("token `{}` has the role {}, the kill switch needs admin", token.name, token.role);
-        return Err(Unknown::Refused(why.into()));
-    }
-    Ok(token.name.clone())
 }
 
 /// The URL of the server that runs on a data folder.

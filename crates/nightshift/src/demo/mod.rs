@@ -101,7 +101,7 @@ pub(crate) async fn run(args: &DemoArgs, json: bool) -> CommandResult {
         Out::Lines
     };
 
-    let settings = settings(&world.lock())?;
+    let settings = settings(&world.lock(), args.speed)?;
     let trials = Arc::new(Trials(Mutex::new(FittedEstate::new(WhatIfConfig::default()))));
     let actuators: BTreeMap<String, Arc<dyn Actuator>> =
         [(source::NAME.to_owned(), Arc::new(SimActuator::new(world.clone())) as Arc<dyn Actuator>)].into();
@@ -178,11 +178,14 @@ async fn serve(settings: Settings, topology: TopologyFile, extras: Extras, data:
 }
 
 /// The empty configuration, but for what a demo is: only the estate is watched, and plans may act on it.
-fn settings(world: &World) -> Result<Settings> {
+fn settings(world: &World, speed: f64) -> Result<Settings> {
     let mut settings = Settings { default_sources: false, ..Settings::default() };
     settings.otlp.enabled = false;
     settings.ingest.resolve.cluster.clone_from(&world.spec().cluster);
     settings.guard.dry_run = false;
+    // The machine that looks is no faster than the wall's clock.
+    let looks = settings.workflow.looks_timeout_secs;
+    settings.workflow.looks_timeout_secs = ((looks as f64 * speed) as u64).clamp(looks, 60);
     settings.api.listen = free_port(&settings.api.listen)?;
     Ok(settings)
 }

@@ -2,6 +2,7 @@
 
 use super::say;
 use crate::agents::models::{read_registry, standing, write_registry};
+use crate::bearer::{Unknown, admin};
 use crate::cli::{DataArgs, ShadowArgs};
 use crate::exit::{CommandResult, Failure, bad_input};
 use crate::settings::{Settings, print_problems};
@@ -15,9 +16,6 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Who the registry's journal says it was.
-const WHO: &str = "command line";
-
 fn refused(e: VersionError) -> Failure {
     bad_input(e.to_string())
 }
@@ -28,11 +26,27 @@ async fn to_read(args: &DataArgs) -> Result<(Settings, PathBuf, Arc<dyn Store>),
     Ok((settings, data, store))
 }
 
-/// The store, to write the registry beside the service that has it: one document, written only as it was read.
-async fn to_write(args: &DataArgs, clock: Arc<dyn Clock>) -> Result<(Settings, PathBuf, Arc<dyn Store>), Failure> {
+/// What a command needs that changes the models.
+struct Change {
+    settings: Settings,
+    data: PathBuf,
+    /// To write the registry beside the service that has it: one document, written only as it was read.
+    store: Arc<dyn Store>,
+    /// The name behind the admin's token in the data folder: what the registry's journal says of who it was.
+    who: String,
+}
+
+async fn to_write(args: &DataArgs, clock: Arc<dyn Clock>) -> Result<Change, Failure> {
     let (settings, data) = Settings::for_command(args)?;
+    let who = match admin(None, args, &data, clock.clone(), "changing the models").await {
+        Ok(who) => who,
+        Err(Unknown::Refused(failure)) => return Err(failure),
+        Err(Unknown::NotChecked(why)) => {
+            return Err(anyhow!("{why}; changing the models needs an admin's token there").into());
+        }
+    };
     let store = settings.store.build_for_tokens(&data, clock).await.context("open the store")?;
-    Ok((settings, data, store))
+    Ok(Change { settings, data, store, who })
 }
 
 async fn write(store: &dyn Store, tenant: &str, registry: &Registry, read: Option<Vec<u8>>) -> Result<(), Failure> {
@@ -183,18 +197,18 @@ fn overlay(sets: &[String], active: &Overlay) -> Result<Overlay, Failure> {
 
 /// `model shadow`.
 pub(super) async fn shadow(args: &ShadowArgs, json: bool, clock: Arc<dyn Clock>) -> CommandResult {
-    let (settings, _, store) = to_write(&args.data, clock.clone()).await?;
+    let Change { settings, store, who, .. } = to_write(&args.data, clock.clone()).await?;
     let (mut registry, read) = read_registry(&*store, &settings.tenant).await?;
     let now = clock.now();
     let why = if args.note.is_empty() { args.set.join(" ") } else { args.note.clone() };
     let (version, what) = if args.stop {
         let why = if why.is_empty() { "asked to" } else { &why };
-        (registry.end_trial(WHO, why, now).map_err(refused)?, "is not on trial any more")
+        (registry.end_trial(&who, why, now).map_err(refused)?, "is not on trial any more")
     } else {
         let active = registry.active().ok_or_else(|| refused(VersionError::Empty))?;
         let (overlay, days) = (overlay(&args.set, &active.overlay)?, active.data_days);
         let base = &settings.detect.metrics;
-        (registry.put_on_trial(base, overlay, days, (WHO, &why), now).map_err(refused)?, "is on trial")
+        (registry.put_on_trial(base, overlay, days, (&who, &why), now).map_err(refused)?, "is on trial")
     };
     write(&*store, &settings.tenant, &registry, read).await?;
     store.close().await?;
@@ -216,7 +230,7 @@ pub(super) async fn promote(
     json: bool,
     clock: Arc<dyn Clock>,
 ) -> CommandResult {
-    let (settings, data, store) = to_write(args, clock.clone()).await?;
+    let Change { settings, data, store, who } = to_write(args, clock.clone()).await?;
     let (mut registry, read) = read_registry(&*store, &settings.tenant).await?;
     let version = registry.shadow().ok_or_else(|| refused(VersionError::NoShadow))?.version;
     let now = clock.now();
@@ -241,7 +255,7 @@ pub(super) async fn promote(
         (false, _) => format!("{why}; against the rule: {}", decision.reasons.join("; ")),
     };
     registry.set_comparison(compared);
-    registry.promote(WHO, &said, now).map_err(refused)?;
+    registry.promote(&who, &said, now).map_err(refused)?;
     write(&*store, &settings.tenant, &registry, read).await?;
     store.close().await?;
     done(version, "is active", json)
@@ -255,10 +269,10 @@ pub(super) async fn rollback(
     json: bool,
     clock: Arc<dyn Clock>,
 ) -> CommandResult {
-    let (settings, _, store) = to_write(args, clock.clone()).await?;
+    let Change { settings, store, who, .. } = to_write(args, clock.clone()).await?;
     let (mut registry, read) = read_registry(&*store, &settings.tenant).await?;
     let why = if why.is_empty() { "asked to" } else { why };
-    let version = registry.rollback(to, WHO, why, clock.now()).map_err(refused)?;
+    let version = registry.rollback(to, &who, why, clock.now()).map_err(refused)?;
     write(&*store, &settings.tenant, &registry, read).await?;
     store.close().await?;
     done(version, "is active again", json)
