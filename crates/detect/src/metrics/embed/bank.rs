@@ -21,6 +21,7 @@ pub(super) struct Vigilance {
 
 /// Up to `SLOTS` categories of `DIM` coordinates.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(C)]
 pub(super) struct Bank<const DIM: usize, const SLOTS: usize> {
     /// One row a coordinate: the distances to all categories are then sums of whole rows, which the compiler vectorises.
     points: [[f32; SLOTS]; DIM],
@@ -75,6 +76,16 @@ impl<const DIM: usize, const SLOTS: usize> Bank<DIM, SLOTS> {
     /// Memory that is free while there is no category yet.
     pub(super) fn scratch(&mut self) -> &mut [f32] {
         self.points.as_flattened_mut()
+    }
+
+    /// Something of every line: reading it brings them in.
+    #[inline(always)]
+    pub(super) fn touch(&self) -> u32 {
+        let points = self.points.as_flattened().iter().step_by(16).fold(0, |all, p| all ^ p.to_bits());
+        let used = self.used.iter().step_by(16).fold(self.clock, |all, n| all ^ n);
+        let members = self.members.iter().step_by(32).fold(0, |all, n| all ^ n);
+        let visits = self.visits.iter().step_by(32).fold(0, |all, n| all ^ n);
+        points ^ used ^ u32::from(members ^ visits)
     }
 
     /// How far `pattern` is from what is known; learns it. `None` for the first of all.

@@ -22,11 +22,11 @@ use super::Wire;
 use super::codec::wire_struct;
 use bank::{Bank, Vigilance};
 pub use gate::Gate;
-use tail::Tail;
-use window::{DIM, Range, Window};
+use tail::{FIRST, Tail};
+use window::{DIM, Range, STRIDE, Window};
 
 /// Version of the state's bytes and of its meaning: raise it with either.
-pub const EMBED_VERSION: u16 = 2;
+pub const EMBED_VERSION: u16 = 3;
 
 /// What a sample looked like beside the past of its series.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -47,20 +47,31 @@ const SHAPES: Vigilance = Vigilance { radius: 0.25, rarity: 0.0 };
 /// Levels met in few separate episodes stay rare. Tuned: rarity 0.3 to 0.6 are alike, 0 costs two points.
 const VALUES: Vigilance = Vigilance { radius: 0.15, rarity: 0.4 };
 
+/// A value this rare (-log10 of the probability) has its shape looked at whether or not that is due. Tuned: 0.9 to 1.2
+/// are alike.
+const UNSURE: f32 = 1.0;
+
 /// Shape memory of one series: fixed size, no allocation, constant cost per sample.
 ///
 /// Scores do not depend on the offset or the (positive) scale of the values, beyond the precision of `f32`.
+///
+/// What every sample touches stands first; the shapes behind that, half of it all, are for every third.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(C, align(64))]
 pub struct Embed {
     /// First value: the others are kept relative to it, so that `f32` suffices for counters and temperatures alike.
     origin: f64,
     last_ns: i64,
-    window: Window,
     range: Range,
-    shapes: Shapes,
-    values: Values,
     shape_tail: Tail,
     value_tail: Tail,
+    /// What the last shape was like.
+    shape: Surprise,
+    window: Window,
+    values: Values,
+    shapes: Shapes,
+    /// First novelties of shapes and of values.
+    first: [[f32; FIRST]; 2],
 }
 
 macro_rules! wire_array {
@@ -81,24 +92,44 @@ macro_rules! wire_array {
 }
 wire_array!(f32, u32, u16);
 
-wire_struct!(Embed { origin, last_ns, window, range, shapes, values, shape_tail, value_tail });
+wire_struct!(Surprise { nlp, novelty });
+
+impl Wire for [[f32; FIRST]; 2] {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|v| v.put(out));
+    }
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Some([Wire::take(from)?, Wire::take(from)?])
+    }
+}
+
+wire_struct!(Embed { origin, last_ns, range, shape_tail, value_tail, shape, window, values, shapes, first });
 
 impl Default for Embed {
     fn default() -> Self {
         Self {
             origin: f64::NAN,
             last_ns: i64::MIN,
-            window: Window::default(),
             range: Range::default(),
-            shapes: Bank::default(),
-            values: Bank::default(),
             shape_tail: Tail::default(),
             value_tail: Tail::default(),
+            shape: Surprise::default(),
+            window: Window::default(),
+            values: Bank::default(),
+            shapes: Bank::default(),
+            first: [[0.0; FIRST]; 2],
         }
     }
 }
 
 impl Embed {
+    /// Something of what the next sample will need: reading it brings its memory in.
+    #[inline(always)]
+    pub(crate) fn touch(&self) -> u32 {
+        let shapes = if self.window.due(1) { self.shapes.touch() } else { 0 };
+        self.range.seen() as u32 ^ self.shape.nlp.to_bits() ^ self.window.touch() ^ self.values.touch() ^ shapes
+    }
+
     /// Takes the next sample and says how novel the window that ends with it is.
     ///
     /// `at_ns`: its time, nanoseconds since the epoch. A sample that is not newer than the one before, or whose value is
@@ -137,14 +168,21 @@ impl Embed {
     }
 
     fn look(&mut self, v: f32) -> Surprise {
-        let (pair, shape) = self.window.push(v);
+        let pair = self.window.push(v);
+        let [first_shapes, first_values] = &mut self.first;
         let value = self.values.meet(&pair, self.range, VALUES);
-        let shape = shape.and_then(|s| self.shapes.meet(&s, self.range, SHAPES));
-        let value_nlp = value.map_or(0.0, |d| self.value_tail.rank(d));
-        let shape_nlp = shape.map_or(0.0, |d| self.shape_tail.rank(d));
+        let value_nlp = value.map_or(0.0, |d| self.value_tail.rank::<1>(d, first_values));
+        // The costly layer looks at every third sample, and where the cheap one is unsure.
+        if (value_nlp > UNSURE || self.window.due(0))
+            && let Some(shape) = self.window.shape()
+        {
+            let novelty = self.shapes.meet(&shape, self.range, SHAPES);
+            let nlp = novelty.map_or(0.0, |d| self.shape_tail.rank::<{ STRIDE as u32 }>(d, first_shapes));
+            self.shape = Surprise { nlp, novelty: novelty.unwrap_or(0.0) };
+        }
         // Near the larger of the two, yet two that agree weigh more than one: the mean of the fourth powers.
-        let (a, b) = (value_nlp * value_nlp, shape_nlp * shape_nlp);
-        Surprise { nlp: (0.5 * (a * a + b * b)).sqrt().sqrt(), novelty: shape.unwrap_or(0.0) }
+        let (a, b) = (value_nlp * value_nlp, self.shape.nlp * self.shape.nlp);
+        Surprise { nlp: (0.5 * (a * a + b * b)).sqrt().sqrt(), novelty: self.shape.novelty }
     }
 
     /// The state as bytes, [`EMBED_VERSION`] first.

@@ -3,7 +3,7 @@
 use super::super::codec::wire_struct;
 
 /// Novelties before there is a distribution.
-const FIRST: usize = 48;
+pub(super) const FIRST: usize = 48;
 /// Novelties far below this share of the usual range are all alike: nothing.
 const NOTHING: f32 = 0.05;
 /// Least distance between quantiles, in logarithms of the novelty: in a perfectly regular series the tenth part of a
@@ -11,22 +11,17 @@ const NOTHING: f32 = 0.05;
 const SPAN_MIN: f32 = 0.1;
 
 /// Quantiles of the logarithm of the novelty, followed by stochastic approximation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
+#[repr(C)]
 pub(super) struct Tail {
-    first: [f32; FIRST],
+    /// Samples, those between the novelties included.
     seen: u32,
     q50: f32,
     q90: f32,
     q99: f32,
 }
 
-wire_struct!(Tail { first, seen, q50, q90, q99 });
-
-impl Default for Tail {
-    fn default() -> Self {
-        Self { first: [0.0; FIRST], seen: 0, q50: 0.0, q90: 0.0, q99: 0.0 }
-    }
-}
+wire_struct!(Tail { seen, q50, q90, q99 });
 
 impl Tail {
     /// Samples after which the quantiles forget as fast as they learn.
@@ -36,17 +31,20 @@ impl Tail {
     /// The outermost quantile moves so much faster, since it is met so seldom. Tuned: 2 to 3 are alike.
     const OUTER: f32 = 3.0;
 
-    /// -log10 of the probability of a novelty as large as this one; learns it.
-    pub(super) fn rank(&mut self, novelty: f32) -> f32 {
+    /// -log10 of the probability of a novelty as large as this one; learns it. There is a novelty with every `EVERY`th
+    /// sample. `first` keeps the first ones, until there are quantiles.
+    #[inline]
+    pub(super) fn rank<const EVERY: u32>(&mut self, novelty: f32, first: &mut [f32; FIRST]) -> f32 {
         let x = (novelty + NOTHING).ln();
-        let seen = self.seen as usize;
-        self.seen = self.seen.saturating_add(1);
-        if seen < FIRST {
-            self.first[seen] = x;
-            if seen + 1 == FIRST {
-                let mut sorted = self.first;
+        let seen = (self.seen / EVERY) as usize;
+        self.seen = self.seen.saturating_add(EVERY);
+        let enough = FIRST / EVERY as usize;
+        if seen < enough {
+            first[seen] = x;
+            if seen + 1 == enough {
+                let sorted = &mut first[..enough];
                 sorted.sort_unstable_by(f32::total_cmp);
-                (self.q50, self.q90, self.q99) = (sorted[FIRST / 2], sorted[FIRST * 9 / 10], sorted[FIRST - 1]);
+                (self.q50, self.q90, self.q99) = (sorted[enough / 2], sorted[enough * 9 / 10], sorted[enough - 1]);
             }
             return 0.0;
         }
@@ -60,7 +58,8 @@ impl Tail {
         } else {
             1.0 + (x - self.q90) / tail
         };
-        let step = Self::STEP * (self.q99 - self.q50).max(SPAN_MIN) / (self.seen as f32).min(Self::MEMORY);
+        let step =
+            EVERY as f32 * Self::STEP * (self.q99 - self.q50).max(SPAN_MIN) / (self.seen as f32).min(Self::MEMORY);
         self.q50 += step * if x > self.q50 { 0.5 } else { -0.5 };
         self.q90 += step * if x > self.q90 { 0.9 } else { -0.1 };
         self.q99 += Self::OUTER * step * if x > self.q99 { 0.99 } else { -0.01 };

@@ -6,47 +6,70 @@ use super::super::codec::wire_struct;
 pub(super) const DIM: usize = 8;
 /// Samples averaged to one coordinate. Tuned on the development halves: 2 to 6 are alike, 1 and 12 are much worse.
 const BLOCK: usize = 6;
+/// A shape is looked at with every so manieth sample: those in between differ little from it. Tuned: 1 to 3 are alike.
+pub(super) const STRIDE: usize = 3;
 /// Samples of a window.
 const SPAN: usize = DIM * BLOCK;
 
-/// The last [`SPAN`] means of [`BLOCK`] samples.
+const _: () = assert!(SPAN.is_multiple_of(STRIDE));
+
+/// The last [`SPAN`] samples.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(C)]
 pub(super) struct Window {
-    recent: [f32; BLOCK],
-    means: [f32; SPAN],
+    samples: [f32; SPAN],
+    /// Where the next goes, and how many there are.
     at: u16,
     filled: u16,
 }
 
-wire_struct!(Window { recent, means, at, filled });
+wire_struct!(Window { samples, at, filled });
 
 impl Default for Window {
     fn default() -> Self {
-        Self { recent: [0.0; BLOCK], means: [0.0; SPAN], at: 0, filled: 0 }
+        Self { samples: [0.0; SPAN], at: 0, filled: 0 }
     }
 }
 
 impl Window {
-    /// Takes a sample: the mean of the last two, and the shape of the window that ends with it, oldest block first, once
-    /// there is a whole one.
-    pub(super) fn push(&mut self, v: f32) -> ([f32; 1], Option<[f32; DIM]>) {
+    /// Takes a sample: the mean of the last two.
+    #[inline]
+    pub(super) fn push(&mut self, v: f32) -> [f32; 1] {
         let at = usize::from(self.at) % SPAN;
-        let before = if self.filled == 0 { v } else { self.recent[(at + BLOCK - 1) % BLOCK] };
-        self.recent[at % BLOCK] = v;
-        self.means[at] = self.recent.iter().sum::<f32>() / BLOCK as f32;
+        let before = if self.filled == 0 { v } else { self.samples[(at + SPAN - 1) % SPAN] };
+        self.samples[at] = v;
         self.at = ((at + 1) % SPAN) as u16;
         self.filled = (self.filled + 1).min(SPAN as u16);
-        let pair = [0.5 * (before + v)];
+        [0.5 * (before + v)]
+    }
+
+    /// Whether a shape is due after so many more samples.
+    #[inline]
+    pub(super) fn due(&self, more: usize) -> bool {
+        (usize::from(self.at) + more).is_multiple_of(STRIDE)
+    }
+
+    /// The means of the blocks, oldest first, once the window is full.
+    pub(super) fn shape(&self) -> Option<[f32; DIM]> {
         if usize::from(self.filled) < SPAN {
-            return (pair, None);
+            return None;
         }
+        // Oldest first.
+        let at = usize::from(self.at) % SPAN;
+        let mut ordered = [0.0; SPAN];
+        ordered[..SPAN - at].copy_from_slice(&self.samples[at..]);
+        ordered[SPAN - at..].copy_from_slice(&self.samples[..at]);
         let mut shape = [0.0; DIM];
-        let mut from = at;
-        for x in &mut shape {
-            from = if from + BLOCK < SPAN { from + BLOCK } else { from + BLOCK - SPAN };
-            *x = self.means[from];
+        for (x, block) in shape.iter_mut().zip(ordered.as_chunks::<BLOCK>().0) {
+            *x = block.iter().sum::<f32>() * (1.0 / BLOCK as f32);
         }
-        (pair, Some(shape))
+        Some(shape)
+    }
+
+    /// Something of every line: reading it brings them in.
+    #[inline(always)]
+    pub(super) fn touch(&self) -> u32 {
+        self.samples.iter().step_by(16).fold(u32::from(self.at), |all, v| all ^ v.to_bits())
     }
 }
 

@@ -208,7 +208,7 @@ impl Ensemble {
     /// for.
     #[inline(always)]
     pub(crate) fn touch(&self, at: i64) -> u32 {
-        self.n ^ self.floors[WITNESSES - 1] ^ self.calendar.touch(at)
+        self.n ^ self.floors[WITNESSES - 1] ^ self.calendar.touch(at) ^ self.shape.touch()
     }
 
     /// Takes a reading: says how unusual it is, then learns it. `at` in ns, newer than the one before.
