@@ -223,12 +223,10 @@ pub struct EnsembleConfig {
     pub shape: bool,
     /// Whether the day and the week are learned.
     pub calendar: bool,
-    /// Whether values and steps are evidence, means over some readings, and roughness.
+    /// Whether values and steps are evidence, and means over some readings.
     pub level: bool,
     /// See `level`.
     pub sustained: bool,
-    /// See `level`.
-    pub rough: bool,
     /// -log10 of the probability that is an alarm, for readings five minutes apart; faster ones must be rarer.
     #[schemars(range(min = 1.0, max = 12.0))]
     pub threshold: f64,
@@ -246,8 +244,7 @@ impl Default for EnsembleConfig {
             calendar: true,
             level: true,
             sustained: true,
-            rough: true,
-            threshold: 3.4,
+            threshold: 4.5,
             interval_min_secs: 30,
         }
     }

@@ -75,9 +75,8 @@ pub(crate) struct Tuned {
 /// Witnesses that are switched on.
 fn parts(config: &EnsembleConfig) -> Parts {
     let groups = [
-        (config.level, &[Witness::High, Witness::Step][..]),
+        (config.level, &[Witness::High, Witness::Drop, Witness::Step][..]),
         (config.sustained, &[Witness::Above, Witness::LongBelow, Witness::LongAbove]),
-        (config.rough, &[Witness::Rough]),
     ];
     let on = groups.iter().filter(|(on, _)| *on).flat_map(|(_, w)| w.iter());
     Parts { shape: config.shape, calendar: config.calendar, tails: on.fold(0, |bits, w| bits | 1 << *w as u32) }

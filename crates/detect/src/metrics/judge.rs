@@ -162,7 +162,7 @@ impl Engine {
     /// The ensemble says that an event begins.
     fn decided(&mut self, hot: &mut Hot, policy: &Policy, s: &Scored, v: &Verdict, ratio: f32) -> Transition {
         let upwards = match v.witness {
-            Witness::Rough | Witness::Shape => s.distance >= 0.0,
+            Witness::Shape => s.distance >= 0.0,
             other => other.upwards(),
         };
         hot.onset = s.at;

@@ -1,30 +1,36 @@
 //! The ensemble: several weak witnesses of a series that is long known, one probability, one alarm an event.
 //!
 //! ```text
-//! reading ─► statistics (level, sustained departures, roughness, step) ─► tail of each ─► rarest, -log10 p ─┐
-//!        └─► shape memory (`embed`) ─► -log10 p, weighted ──────────────────────────────────────────────────┴► sum
-//! sum / threshold ≥ 1, and clearly more than lately ─► alarm; the threshold rises and forgets over days
+//! reading ─► statistics (level, sustained departures, steps) ─► tail of each ─► rarest, and a part of the second ─┐
+//!        ├─► size of the departure in sigmas ──────────────────────────────────────────────────────────────────┤
+//!        └─► shape memory (`embed`) ─► -log10 p ─┬─ a part of it ──────────────────────────────────────────────┴► sum
+//!                                                └─ its own alarm rule ([`Gate`]), where a statistic is rare too ─┐
+//! sum / threshold ≥ 1, and clearly more than lately ─► the threshold rises and forgets over days ──────────────┴► alarm
 //! ```
 //!
 //! Every statistic is held against its own past ([`tail`]), so that a probability means the same on every series. The
 //! threshold asks for rarer events where readings come faster: what matters to people is alarms a week. After an alarm
 //! the threshold of the series rises, and comes down over days: a series that alarms often has to show more. An event
-//! is one alarm because what follows must exceed it by a factor. Cost: a handful of comparisons; what is in the tail
-//! pays for its rank.
+//! is one alarm because what follows must exceed it by a factor, and because some hours are silent: how soon a person
+//! wants to hear again does not depend on how often the series is read. A rank among n readings cannot say less than
+//! 1/n, so on a series of few readings the second witness and the size of the departure tell the large from the merely
+//! highest. Shapes are slow: they are known after many readings and take many to be seen, so their silence is counted
+//! in readings, and they are told only where a statistic is rare at the same reading. Cost: a handful of comparisons;
+//! what is in the tail pays for its rank.
 
 mod calendar;
 mod tail;
 
 use super::Wire;
 use super::codec::wire_struct;
-use super::embed::Embed;
+use super::embed::{Embed, Gate};
 use calendar::{Calendar, Cell, Merit};
 use tail::Tail;
 
 /// Statistics with a tail.
 const WITNESSES: usize = 6;
 /// Readings that say one thing, by statistic: means repeat themselves.
-const REPEAT: [f32; WITNESSES] = [1.0, 4.0, 16.0, 64.0, 16.0, 1.0];
+const REPEAT: [f32; WITNESSES] = [1.0, 4.0, 16.0, 64.0, 1.0, 1.0];
 /// Readings before it speaks.
 const WARM: u32 = 100;
 /// Readings after an alarm of which only one in eight is learned by the tails: an event is not the next one's normal.
@@ -38,6 +44,8 @@ const FLAT_CHANGE: f32 = 0.05;
 const FLAT_SCALE: f64 = 1e-3;
 /// Longest correlation that is believed, readings.
 const WANDER_MAX: f32 = 64.0;
+/// Most that the size of a departure adds.
+const SIZE_MAX: f32 = 2.0;
 const SECOND: f32 = 1e9;
 
 /// What decides when it speaks. Tuned on the development halves of the benchmarks.
@@ -45,8 +53,7 @@ const SECOND: f32 = 1e9;
 pub(crate) struct Knobs {
     /// -log10 of the probability that is an alarm, for readings five minutes apart.
     pub(crate) threshold: f32,
-    /// Raise of it per factor of ten in the rate of readings. 1 would keep alarms a week the same if readings were
-    /// independent; they are less so the faster they come.
+    /// Raise of it per factor of ten in the rate of readings: 1 keeps alarms a week the same.
     pub(crate) per_rate: f32,
     /// Raise of it after each alarm, and days in which the raise falls to 37 %.
     pub(crate) raise: f32,
@@ -59,10 +66,17 @@ pub(crate) struct Knobs {
     /// Weight of the shape memory beside the rarest statistic, and where it is capped.
     pub(crate) shape: f32,
     pub(crate) shape_max: f32,
-    /// Readings of silence after an alarm, for readings five minutes apart, and how that grows with their rate: 0 the
-    /// same number of readings, 1 the same time.
-    pub(crate) rest: f32,
-    pub(crate) rest_rate: f32,
+    /// Weight of the second rarest statistic: one event shows in several, but they are not independent.
+    pub(crate) second: f32,
+    /// Evidence for each factor of ten in size, and the size in sigmas where that begins.
+    pub(crate) size: f32,
+    pub(crate) size_from: f32,
+    /// Readings of the series before the shape memory's own alarm rule speaks.
+    pub(crate) gate_after: u32,
+    /// Raise of the threshold after an alarm of a shape, in raises: a new course is told once.
+    pub(crate) gate_raise: f32,
+    /// Hours of silence after an alarm.
+    pub(crate) rest_hours: f32,
     /// In the silence only what exceeds the alarm by this factor is told.
     pub(crate) escalates: f32,
     /// Readings that the level and the spread remember.
@@ -72,19 +86,23 @@ pub(crate) struct Knobs {
 impl Default for Knobs {
     fn default() -> Self {
         Self {
-            threshold: 3.4,
-            per_rate: 0.6,
-            raise: 0.3,
+            threshold: 4.5,
+            per_rate: 1.0,
+            raise: 0.4,
             raise_days: 20.0,
-            raise_rate: 0.3,
-            hold: 5.0,
-            margin: 1.1,
-            rest: 60.0,
-            rest_rate: 0.5,
-            escalates: 1.3,
-            shape: 0.4,
+            raise_rate: 1.0,
+            hold: 4.0,
+            margin: 1.2,
+            second: 0.25,
+            size: 0.8,
+            size_from: 2.0,
+            gate_after: 700,
+            gate_raise: 2.0,
+            rest_hours: 2.5,
+            escalates: 1.5,
+            shape: 0.1,
             shape_max: 2.0,
-            memory: 1_500.0,
+            memory: 400.0,
         }
     }
 }
@@ -101,8 +119,8 @@ pub(crate) enum Witness {
     /// Below for long, above for very long.
     LongBelow,
     LongAbove,
-    /// It jumps about more than it did.
-    Rough,
+    /// A step downwards.
+    Drop,
     /// A step upwards.
     Step,
     /// A shape that was not seen before.
@@ -110,7 +128,7 @@ pub(crate) enum Witness {
 }
 
 const ORDER: [Witness; WITNESSES] =
-    [Witness::High, Witness::Above, Witness::LongBelow, Witness::LongAbove, Witness::Rough, Witness::Step];
+    [Witness::High, Witness::Above, Witness::LongBelow, Witness::LongAbove, Witness::Drop, Witness::Step];
 
 impl Witness {
     pub(crate) const fn from_u8(v: u8) -> Option<Self> {
@@ -127,7 +145,7 @@ impl Witness {
             Self::Above => "above what is expected",
             Self::LongBelow => "below what is expected for long",
             Self::LongAbove => "above what is expected for long",
-            Self::Rough => "unusually restless",
+            Self::Drop => "a large step down",
             Self::Step => "a large step up",
             Self::Shape => "part of a course that was not seen before",
         }
@@ -135,7 +153,7 @@ impl Witness {
 
     /// Whether the departure goes upwards.
     pub(crate) const fn upwards(self) -> bool {
-        !matches!(self, Self::LongBelow)
+        !matches!(self, Self::LongBelow | Self::Drop)
     }
 }
 
@@ -173,11 +191,10 @@ pub(crate) struct Ensemble {
     before: f64,
     resolution: f32,
     change: f32,
-    /// Means of the departure over about 4, 16 and 64 readings, and of the absolute step.
+    /// Means of the departure over about 4, 16 and 64 readings.
     few: f32,
     some: f32,
     many: f32,
-    rough: f32,
     /// Mean absolute step, as slow as the spread.
     steps: f32,
     /// Memory of the last event, and the raise of the threshold.
@@ -187,6 +204,7 @@ pub(crate) struct Ensemble {
     /// Readings of silence left, and the evidence of the alarm before it, in thresholds.
     rest: u16,
     told: f32,
+    gate: Gate,
     /// Lowest bin of each tail: what is below it is no news, and the tail is left alone.
     floors: [u32; WITNESSES],
     calendar: Calendar,
@@ -223,7 +241,7 @@ impl Ensemble {
         let secs = at.saturating_sub(self.last).max(1) as f32 / SECOND;
         self.last = at;
         self.interval += (secs - self.interval) * if n == 1 { 1.0 } else { fresh.max(0.02) };
-        let novel = if parts.shape { self.shape.step(at, x).nlp } else { 0.0 };
+        let novelty = if parts.shape { self.shape.step(at, x).nlp } else { 0.0 };
 
         let step = (x - self.before) as f32;
         self.before = x;
@@ -245,14 +263,13 @@ impl Ensemble {
         self.few += (clipped - self.few) / 4.0;
         self.some += (clipped - self.some) / 16.0;
         self.many += (clipped - self.many) / 64.0;
-        self.rough += (step.abs().min(CLIP * scale) - self.rough) / 16.0;
 
         // A series that wanders says the same thing for as long as it is away: of an Ornstein-Uhlenbeck process with
         // correlation length L a step has the variance 2/L of the spread.
         let wander = (scale / (SIGMA_OF_MAD * self.steps).max(floor)).powi(2) * 2.0;
         let wander = wander.clamp(1.0, WANDER_MAX);
-        let values = [off, self.few, -self.some, self.many, self.rough, step];
-        let (mut evidence, mut witness) = (0.0f32, Witness::High);
+        let values = [off - season, self.few, -self.some, self.many, -step, step];
+        let (mut evidence, mut second, mut witness) = (0.0f32, 0.0f32, Witness::High);
         let counts = n >= 10 && (self.hush == 0 || n.is_multiple_of(8));
         for (i, value) in values.into_iter().enumerate() {
             let value = value.max(floor);
@@ -260,10 +277,15 @@ impl Ensemble {
                 continue;
             }
             let tail = &mut self.tails[i];
-            let repeat = if ORDER[i] == Witness::Step { 1.0 } else { REPEAT[i].max(wander) };
+            let is_step = matches!(ORDER[i], Witness::Step | Witness::Drop);
+            let repeat = if is_step { 1.0 } else { REPEAT[i].max(wander) };
             let surprise = tail.surprise(value, self.counted, repeat);
-            if surprise > evidence && parts.tails >> i & 1 == 1 {
-                (evidence, witness) = (surprise, ORDER[i]);
+            if parts.tails >> i & 1 == 1 {
+                if surprise > evidence {
+                    (evidence, second, witness) = (surprise, evidence, ORDER[i]);
+                } else {
+                    second = second.max(surprise);
+                }
             }
             if counts {
                 tail.learn(value, self.counted);
@@ -274,12 +296,20 @@ impl Ensemble {
             self.counted += 1;
             self.keep();
         }
-        let novel = knobs.shape * novel.min(knobs.shape_max);
+        // Of shapes alone nobody is told: the reading itself must be among the rare ones.
+        let gated = evidence > 0.0 && n >= knobs.gate_after;
+        let shaped = self.gate.step(if gated { novelty } else { 0.0 });
+        if evidence > 0.0 {
+            let sigmas = (off - season).abs() / scale;
+            let size = knobs.size * (sigmas / knobs.size_from).max(1.0).log10();
+            evidence += knobs.second * second + size.min(SIZE_MAX);
+        }
+        let novel = knobs.shape * novelty.min(knobs.shape_max);
         if novel > evidence {
             witness = Witness::Shape;
         }
         self.learn(knobs, at, off, step, scale, fresh);
-        self.decide(knobs, secs, evidence + novel, witness, n)
+        self.decide(knobs, secs, evidence + novel, shaped, witness, n)
     }
 
     /// The tails forget, and look further down where they hold too little.
@@ -308,7 +338,8 @@ impl Ensemble {
         self.n = self.n.saturating_add(1);
     }
 
-    fn decide(&mut self, knobs: &Knobs, secs: f32, evidence: f32, witness: Witness, n: u32) -> Verdict {
+    /// `shaped`: the shape memory's own rule raises an alarm.
+    fn decide(&mut self, knobs: &Knobs, secs: f32, evidence: f32, shaped: bool, witness: Witness, n: u32) -> Verdict {
         self.heat *= 1.0 - 1.0 / knobs.hold;
         self.raised *= 1.0 - (secs / (knobs.raise_days * 86_400.0)).min(1.0);
         self.hush = self.hush.saturating_sub(1);
@@ -322,17 +353,25 @@ impl Ensemble {
         verdict.score = ratio / (1.0 + ratio);
         self.rest = self.rest.saturating_sub(1);
         let silent = self.rest > 0 && ratio <= self.told * knobs.escalates;
-        if ratio <= 0.2 || silent || ratio <= self.heat * knobs.margin {
+        let goes_on = ratio <= 0.2 || silent || ratio <= self.heat * knobs.margin;
+        if goes_on {
             verdict.score *= 0.1;
-            return verdict;
+        } else {
+            self.heat = ratio;
         }
-        self.heat = ratio;
-        if ratio >= 1.0 {
-            verdict.alert = true;
-            self.raised += knobs.raise * (300.0 / self.interval.max(0.1)).powf(knobs.raise_rate);
+        let raises = !goes_on && ratio >= 1.0;
+        if raises {
             self.hush = HUSH;
             self.told = ratio;
-            self.rest = (knobs.rest * (300.0 / self.interval.max(0.1)).powf(knobs.rest_rate)).min(60_000.0) as u16;
+            self.rest = (knobs.rest_hours * 3_600.0 / self.interval.max(0.1)).min(60_000.0) as u16;
+        }
+        if raises || shaped {
+            verdict.alert = true;
+            let times = if raises { 1.0 } else { knobs.gate_raise };
+            self.raised += times * knobs.raise * (300.0 / self.interval.max(0.1)).powf(knobs.raise_rate);
+        }
+        if shaped && !raises {
+            (verdict.score, verdict.witness) = (0.5, Witness::Shape);
         }
         verdict
     }
@@ -351,13 +390,13 @@ wire_struct!(Ensemble {
     few,
     some,
     many,
-    rough,
     steps,
     heat,
     raised,
     hush,
     rest,
     told,
+    gate,
     floors,
     calendar,
     tails,
