@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 
 const MAGIC: &[u8; 4] = b"NSD1";
 /// Version of the form. A reader knows this one; a snapshot of another is refused, and the shard replays instead.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Why bytes are no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
