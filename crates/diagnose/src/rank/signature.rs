@@ -71,6 +71,8 @@ pub(super) const BROUGHT: f64 = 0.9;
 pub(super) const CLUES_MAX: f64 = 5.0;
 /// Least score of a symptom that counts as a clue.
 pub(super) const SEEN_MIN: f64 = 0.4;
+/// The same of time taken away by others: a symptom by itself.
+const STOLEN_MIN: f64 = 0.5;
 
 const fn own(what: What, present: f64, absent: f64, name: &'static str) -> Clue {
     Clue { place: Place::Own, what, present, absent, key: false, name }
@@ -391,7 +393,9 @@ pub(super) const fn is_generic(fault: FaultClass) -> bool {
 pub(super) fn shows(what: What, s: &Symptom) -> bool {
     match what {
         What::Signal(family, way) => {
-            s.family == Some(family) && s.score >= SEEN_MIN && way.is_none_or(|w| s.direction == w)
+            // Every machine that is shared loses a little, and more when it is busy: only a share that matters is a clue.
+            let least = if family == F::CpuSteal { STOLEN_MIN } else { SEEN_MIN };
+            s.family == Some(family) && s.score >= least && way.is_none_or(|w| s.direction == w)
         }
         // Somebody thought of it by name: a weak word counts.
         What::Named(fault) => s.fault == fault,

@@ -161,3 +161,17 @@ fn a_new_revision_is_told_only_when_it_says_something_new() {
     }
     assert!(world.only().rca_revision <= 4, "{}", world.only().rca_revision);
 }
+
+#[test]
+fn a_little_time_taken_away_from_a_busy_machine_is_no_neighbour() {
+    let of = |stolen: f64| {
+        let mut world = World::new(&[]);
+        let vm = host("vm");
+        world.give(ill(&vm, "system_cpu_utilization_ratio", FaultClass::CpuSaturation, 0.6, 0));
+        world.give(ill(&vm, "node_pressure_cpu_waiting_seconds_total", FaultClass::CpuSaturation, 0.55, 0));
+        world.give(ill(&vm, "node_cpu_steal_seconds", FaultClass::NoisyNeighbour, stolen, 5));
+        top(world.only()).1
+    };
+    assert_eq!(of(0.45), FaultClass::CpuSaturation);
+    assert_eq!(of(0.69), FaultClass::NoisyNeighbour);
+}
