@@ -70,7 +70,7 @@ impl StoreConfig {
         })
     }
 
-    /// Opens the store to make and withdraw tokens, also beside a process that has it.
+    /// Opens the store to make and withdraw tokens, and to change the models, also beside a process that has it.
     ///
     /// # Errors
     /// As [`Self::build`], without `Locked`; `Database` for a store in memory, which no other process can reach.

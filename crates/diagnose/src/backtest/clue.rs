@@ -17,7 +17,7 @@ pub(super) struct Clue {
     /// What kind of metric would show it: of this family the loudest metric of the service is named, where
     /// `indicator` is empty.
     pub(super) family: Option<SignalFamily>,
-    /// What it adds to the service, natural logarithm of odds; negative speaks against. Finite, about -4..=4.
+    /// What it adds to the service, natural logarithm of odds; negative speaks against. Finite; what traces show reaches 12.
     pub(super) log_odds: f64,
     /// Whether it is the service's own doing (own time, a line only it writes). What may have come from a dependency
     /// is `false`: the ranking takes it back as far as a dependency explains it.
