@@ -75,6 +75,8 @@ const fn prevention(fault: FaultClass) -> &'static str {
         FaultClass::TelemetryMissing => "Find why the telemetry stopped, and watch the one who watches",
         FaultClass::ProcessFailure => "Find why the process failed, and let its supervisor tell",
         FaultClass::Unknown => "Find the cause by hand, and teach it with nightshift feedback",
+        // The rest of the catalogue says it itself.
+        other => other.info().prevention,
     }
 }
 

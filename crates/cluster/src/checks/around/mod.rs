@@ -1,0 +1,6 @@
+//! Software around the cluster: GitOps, Helm, operators, certificates, databases, meshes, cost.
+
+use crate::{Context, Finding};
+
+/// Runs the checks of this group.
+pub(super) fn run(_cx: &Context<'_>, _out: &mut Vec<Finding>) {}

@@ -1,0 +1,181 @@
+//! Symptoms folded into the fault that explains them: what is left are roots.
+
+use crate::{Context, Finding, Grade, ObjectRef};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Symptoms of a finding at most; a storm has thousands.
+const SYMPTOMS_MAX: usize = 200;
+
+/// Folds drafts into roots: worst first, then by object. Advice is dropped unless it was asked for.
+pub fn join(cx: &Context<'_>, drafts: Vec<Finding>) -> Vec<Finding> {
+    let drafts = merge(drafts.into_iter().filter(|f| cx.options.advice || f.severity != Grade::Advice).collect());
+    // Which faults each object has: what may explain others.
+    let mut faults_of: BTreeMap<&ObjectRef, Vec<usize>> = BTreeMap::new();
+    for (i, finding) in drafts.iter().enumerate() {
+        if finding.severity.is_fault() {
+            faults_of.entry(&finding.object).or_default().push(i);
+        }
+    }
+    let explainer: Vec<Option<usize>> = (0..drafts.len()).map(|i| explainer(&drafts, &faults_of, i)).collect();
+    let roots: Vec<usize> = (0..drafts.len()).map(|i| root(&explainer, i)).collect();
+
+    let mut suffering: BTreeMap<usize, BTreeSet<ObjectRef>> = BTreeMap::new();
+    for (i, finding) in drafts.iter().enumerate() {
+        let all = suffering.entry(roots[i]).or_default();
+        all.extend(finding.symptoms.iter().cloned());
+        if roots[i] != i {
+            all.insert(finding.object.clone());
+        }
+    }
+    let mut grades: BTreeMap<usize, Grade> = BTreeMap::new();
+    for (i, finding) in drafts.iter().enumerate() {
+        let grade = grades.entry(roots[i]).or_insert(finding.severity);
+        *grade = (*grade).max(finding.severity);
+    }
+    let mut out: Vec<Finding> = Vec::new();
+    for (i, mut finding) in drafts.into_iter().enumerate() {
+        if roots[i] != i {
+            continue;
+        }
+        let mut all = suffering.remove(&i).unwrap_or_default();
+        all.remove(&finding.object);
+        finding.symptoms = all.into_iter().take(SYMPTOMS_MAX).collect();
+        // A cause is as bad as what it brings about.
+        if finding.severity.is_fault() {
+            finding.severity = grades.get(&i).copied().unwrap_or(finding.severity);
+        }
+        out.push(finding);
+    }
+    out.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.identity().cmp(&b.identity())));
+    out
+}
+
+/// One finding for each object and fault; what two checks saw of the same is put together.
+fn merge(drafts: Vec<Finding>) -> Vec<Finding> {
+    let mut merged: BTreeMap<(ObjectRef, nightshift_model::FaultClass), Finding> = BTreeMap::new();
+    for draft in drafts {
+        match merged.entry((draft.object.clone(), draft.fault)) {
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                slot.insert(draft);
+            }
+            std::collections::btree_map::Entry::Occupied(mut slot) => {
+                let kept = slot.get_mut();
+                // The worse one speaks; on a tie the first.
+                let (mut best, other) =
+                    if draft.severity > kept.severity { (draft, kept.clone()) } else { (kept.clone(), draft) };
+                for fact in other.evidence {
+                    best = best.fact(fact.id, &fact.source, fact.text);
+                }
+                best.symptoms.extend(other.symptoms);
+                best.explained_by.extend(other.explained_by);
+                best.generic &= other.generic;
+                best.since = [best.since, other.since].into_iter().flatten().min();
+                *kept = best;
+            }
+        }
+    }
+    merged.into_values().collect()
+}
+
+/// Which draft explains this one, if any.
+fn explainer(drafts: &[Finding], faults_of: &BTreeMap<&ObjectRef, Vec<usize>>, i: usize) -> Option<usize> {
+    let finding = &drafts[i];
+    let of = |object: &ObjectRef, specific: bool| {
+        let faults = faults_of.get(object)?;
+        faults
+            .iter()
+            .copied()
+            .filter(|j| *j != i && (!specific || !drafts[*j].generic))
+            .max_by_key(|j| (!drafts[*j].generic, drafts[*j].severity, std::cmp::Reverse(*j)))
+    };
+    // Advice and information are not faults: nothing explains them away but the object's own faults.
+    if !finding.severity.is_fault() {
+        return None;
+    }
+    let own = if finding.generic { of(&finding.object, true) } else { None };
+    own.or_else(|| finding.explained_by.iter().filter(|o| **o != finding.object).find_map(|o| of(o, false)))
+}
+
+/// The end of a chain of explanations. In a ring the first of it counts as the root.
+fn root(explainer: &[Option<usize>], start: usize) -> usize {
+    let mut seen = BTreeSet::from([start]);
+    let mut at = start;
+    while let Some(next) = explainer[at] {
+        if !seen.insert(next) {
+            // Everybody in the ring must come to the same end.
+            let mut ring = BTreeSet::from([next]);
+            let mut step = next;
+            while let Some(n) = explainer[step] {
+                if !ring.insert(n) {
+                    break;
+                }
+                step = n;
+            }
+            return ring.first().copied().unwrap_or(next);
+        }
+        at = next;
+    }
+    at
+}
+
+/// Whether a finding belongs in a scan of one namespace: its object or cause is in it, or its object is of the whole
+/// cluster and it names, as cause or symptom, something of that namespace or the namespace itself.
+pub fn concerns(finding: &Finding, namespace: &str) -> bool {
+    let in_it = |o: &ObjectRef| o.namespace == namespace || (o.kind == "Namespace" && o.name == namespace);
+    in_it(&finding.object)
+        || in_it(&finding.cause.object)
+        || (finding.object.namespace.is_empty() && finding.symptoms.iter().any(in_it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, World};
+    use nightshift_model::{FaultClass, Timestamp};
+
+    fn joined(drafts: Vec<Finding>) -> Vec<Finding> {
+        let (world, options) = (World::default(), Options::default());
+        join(&Context::new(&world, &options, Timestamp::EPOCH), drafts)
+    }
+
+    fn object(kind: &str) -> ObjectRef {
+        ObjectRef::new(kind, "shop", "web")
+    }
+
+    #[test]
+    fn a_chain_is_one_finding_as_bad_as_its_worst() {
+        let ingress =
+            Finding::new(FaultClass::IngressBackendMissing, object("Ingress"), "i").explained_by(object("Service"));
+        let service = Finding::new(FaultClass::EndpointsNotReady, object("Service"), "s")
+            .graded(Grade::Critical)
+            .explained_by(object("Deployment"));
+        let generic = Finding::new(FaultClass::ReplicasUnavailable, object("Deployment"), "g").generic();
+        let crash = Finding::new(FaultClass::CrashLoop, object("Deployment"), "c").hits(object("Pod"));
+        let out = joined(vec![ingress, generic, service, crash]);
+        assert_eq!(out.len(), 1);
+        assert_eq!((out[0].fault, out[0].severity), (FaultClass::CrashLoop, Grade::Critical));
+        assert_eq!(out[0].symptoms, [object("Ingress"), object("Pod"), object("Service")]);
+    }
+
+    #[test]
+    fn a_ring_of_explanations_has_one_root() {
+        let a = Finding::new(FaultClass::CrashLoop, object("A"), "a").explained_by(object("B"));
+        let b = Finding::new(FaultClass::CrashLoop, object("B"), "b").explained_by(object("A"));
+        let c = Finding::new(FaultClass::CrashLoop, object("C"), "c").explained_by(object("B"));
+        assert_eq!(joined(vec![a, b, c]).len(), 1);
+    }
+
+    #[test]
+    fn unrelated_faults_stay_apart_and_advice_is_hidden() {
+        let a = Finding::new(FaultClass::CrashLoop, object("A"), "a");
+        let b = Finding::new(FaultClass::CrashLoop, object("B"), "b");
+        let advice = Finding::new(FaultClass::WorkloadAdvice, object("C"), "c").graded(Grade::Advice);
+        assert_eq!(joined(vec![a, b, advice]).len(), 2);
+    }
+
+    #[test]
+    fn a_cluster_object_concerns_the_namespaces_it_touches() {
+        let node = Finding::new(FaultClass::NodeNotReady, ObjectRef::new("Node", "", "n1"), "n").hits(object("Pod"));
+        assert!(concerns(&node, "shop") && !concerns(&node, "bank"));
+    }
+}

@@ -1,0 +1,7 @@
+//! The ends that reach a Kubernetes cluster: seeing it and acting on it.
+//!
+//! Lives here: clients and contexts, lists and watches into a `World` of `nightshift-cluster`, logs, the metrics API,
+//! the actuator, custom resources of our own. kube-rs is linked here and nowhere else, so that what it costs to build
+//! stays in one place.
+//!
+//! Never here: what is wrong with a cluster (`nightshift-cluster`), what to do about it (`nightshift-plan`).
