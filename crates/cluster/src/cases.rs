@@ -18,6 +18,7 @@
 //!   history: [ { object: Pod/NS/web-1, at: now-5m, restarts: 3 } ]
 //!   options: { advice: true }
 //!   unseen: [secrets]                     # kinds that could not be seen (plural), refused by the server
+//!   offline: creation times are the server's  # why it cannot be put on a real API server; left out when it can
 //! ```
 //!
 //! `NS` stands for the namespace of the case, and objects without a namespace get it. `now`, `now-5m`, `now+2h` in any
@@ -70,6 +71,8 @@ pub struct Case {
     pub options: CaseOptions,
     /// Kinds that could not be seen.
     pub unseen: Vec<String>,
+    /// Why it cannot be put on a real API server; empty when it can.
+    pub offline: String,
 }
 
 /// Options of a case.
