@@ -91,7 +91,12 @@ impl<'a> Context<'a> {
     /// The workload at the top of a pod's owners; the pod itself when nobody owns it.
     pub fn root(&self, pod: &Pod) -> ObjectRef {
         let (namespace, name) = (pod.metadata.namespace.as_str(), pod.metadata.name.as_str());
-        self.index.roots.get(namespace).and_then(|n| n.get(name)).cloned().unwrap_or_else(|| ObjectRef::new("Pod", namespace, name))
+        self.index
+            .roots
+            .get(namespace)
+            .and_then(|n| n.get(name))
+            .cloned()
+            .unwrap_or_else(|| ObjectRef::new("Pod", namespace, name))
     }
 
     /// The workload at the top of any object's owners; itself when nobody owns it.

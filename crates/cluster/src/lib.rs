@@ -13,12 +13,14 @@ mod finding;
 mod join;
 pub mod objects;
 mod refs;
+mod report;
 mod world;
 
 pub use context::{Context, Index, Options};
 pub use finding::{Cause, Fact, Finding, Grade};
 pub use join::{concerns, join};
 pub use refs::ObjectRef;
+pub use report::{FaultReading, ReportConfig, Reporter, Told, entity_of};
 pub use world::{Key, LogTail, Look, Resource, Seen, Table, Usage, World};
 
 use nightshift_model::Timestamp;

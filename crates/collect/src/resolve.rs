@@ -29,6 +29,9 @@ const CONTEXT_BYTES_MAX: usize = 256;
 /// Most aliases that are kept; further ones are not learned here (topology still has them).
 const ALIASES_MAX: usize = 200_000;
 
+/// Attribute by which a source that knows the entity says so: its id as written. Nothing else is asked then.
+pub const ENTITY: &str = "nightshift.entity";
+
 /// One rule of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -283,8 +286,8 @@ impl Resolver {
         let about_machine = one
             .any(&["job"])
             .is_some_and(|job| self.settings.host_jobs.iter().any(|j| job == j || job.rsplit('/').next() == Some(j)));
-        let mut found = None;
-        if about_machine {
+        let mut found = one.any(&[ENTITY]).and_then(|id| Some((EntityId::parse(id).ok()?, Vec::new())));
+        if found.is_none() && about_machine {
             found = one.machine();
         }
         for rule in &self.settings.order {

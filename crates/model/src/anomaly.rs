@@ -4,6 +4,10 @@ use crate::{EntityMeta, FaultClass, OccurrenceId, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Signal of what is found on the objects of a cluster; the series of the same name is 1 while it is found, 0 after. Its
+/// label `fault` is the slug.
+pub const OBJECT_FAULT: &str = "kubernetes_fault";
+
 /// How it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

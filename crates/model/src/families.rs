@@ -253,6 +253,9 @@ const RULES: &[Rule] = rules! {
     Cpu Neither ["_cpu_", "_limit_"];
     Cpu Neither ["_cpu_", "_info_"];
 
+    // Whether a fault is found on the objects: read to verify, judged by who found it.
+    Availability Neither ["_kubernetes_fault_"];
+
     // The end of things.
     Oom Up ["_oom_"];
     Oom Up ["_oomkill"];
@@ -562,6 +565,7 @@ mod tests {
             ("jvm.thread.count", &[], "threads up"),
             ("jvm_gc_duration_seconds_sum", &[], "memory up"),
             ("up", &[], "availability down"),
+            ("kubernetes_fault", &[], "availability neither"),
             ("probe_success", &[], "availability down"),
             ("service_request_rate", &[], "request_rate both"),
             ("service_error_rate_percent", &[], "error_ratio up"),

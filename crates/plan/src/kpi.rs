@@ -3,6 +3,7 @@
 use crate::playbook::{KpiSource, KpiSpec, ThresholdSpec, Verify, VerifyOf};
 use crate::scope::shows;
 use crate::targets::Place;
+use nightshift_model::anomaly::OBJECT_FAULT;
 use nightshift_model::{
     Anomaly, AnomalyKind, Compare, Direction, EntityId, Kpi, Phase, SignalFamily, Verification, families,
 };
@@ -10,10 +11,15 @@ use nightshift_model::{
 /// A capacity anomaly has no band, only the limit ahead: moving this share away from it again is getting better.
 const AWAY_FROM_LIMIT: f64 = 0.01;
 
-/// Whether readings of its series will come: rules, logs and alerts name no series.
+/// Whether readings of its series will come: rules, logs and alerts name no series, but for what is read from objects.
 fn is_series(a: &Anomaly) -> bool {
-    matches!(a.kind, AnomalyKind::Statistical | AnomalyKind::Capacity)
+    (matches!(a.kind, AnomalyKind::Statistical | AnomalyKind::Capacity) || of_objects(a))
         && matches!(a.direction, Direction::Up | Direction::Down)
+}
+
+/// Found on the objects themselves: the series of that name says whether it still is.
+fn of_objects(a: &Anomaly) -> bool {
+    a.kind == AnomalyKind::Rule && a.signal == OBJECT_FAULT
 }
 
 fn better(a: &Anomaly, compare: Compare, threshold: f64) -> bool {
@@ -113,7 +119,8 @@ pub(crate) fn bind(verify: &Verify, targets: &[EntityId], place: Place<'_>) -> O
         let own = |k: &KpiSpec| of_series(a, &k.of) && matches!(k.threshold, ThresholdSpec::ExpectedTimes(_));
         verify.kpis.iter().any(own)
     };
-    let mut rest = series.iter().filter(|a| a.kind == AnomalyKind::Statistical && !work(a) && !named(a));
+    let left = |a: &Anomaly| a.kind == AnomalyKind::Statistical || of_objects(a);
+    let mut rest = series.iter().filter(|a| left(a) && !work(a) && !named(a));
     rest.find_map(|a| Some(made(kpi(a), threshold(a, ThresholdSpec::Band(0.0))?)))
 }
 

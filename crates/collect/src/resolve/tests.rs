@@ -57,6 +57,8 @@ fn records_resolve_to_one_entity() {
             "local/host/-/db1",
         ),
         (&[("k8s.node.name", "n1")], "local/node/-/n1"),
+        (&[("nightshift.entity", "eu/ingress/shop/web"), ("k8s.node.name", "n1")], "eu/ingress/shop/web"),
+        (&[("nightshift.entity", "no entity"), ("k8s.node.name", "n1")], "local/node/-/n1"),
         // A probe is about what it probes.
         (
             &[("instance", "https://a.example/health"), ("job", "blackbox")],
