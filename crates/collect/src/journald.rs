@@ -286,7 +286,12 @@ mod tests {
     use crate::supervise::BoundAddresses;
 
     fn source(dir: &Path) -> JournaldSource {
-        let around = Surroundings { data_dir: dir.into(), host_name: "me".into(), bound: BoundAddresses::default() };
+        let around = Surroundings {
+            data_dir: dir.into(),
+            host_name: "me".into(),
+            bound: BoundAddresses::default(),
+            kubernetes: None,
+        };
         Config::default().build("journald", &around).unwrap()
     }
 
@@ -339,7 +344,12 @@ mod tests {
 
     #[test]
     fn bad_configurations_are_told() {
-        let around = Surroundings { data_dir: "/d".into(), host_name: "h".into(), bound: BoundAddresses::default() };
+        let around = Surroundings {
+            data_dir: "/d".into(),
+            host_name: "h".into(),
+            bound: BoundAddresses::default(),
+            kubernetes: None,
+        };
         let bad = Config { units: vec!["--output=x".into()], ..Config::default() };
         assert!(bad.build("j", &around).unwrap_err().to_string().contains("no name of a unit"));
         let bad = Config { program: String::new(), ..Config::default() };

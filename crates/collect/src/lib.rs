@@ -22,6 +22,7 @@ pub mod host;
 pub mod http;
 pub mod ingest;
 pub mod journald;
+pub mod kubernetes;
 pub mod lines;
 pub mod otlp;
 pub mod problem;

@@ -580,7 +580,7 @@ fn owner_of_pod(pod: &str) -> (&'static str, &str) {
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any number of characters.
-fn matches_glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches_glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };

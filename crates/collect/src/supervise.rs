@@ -61,6 +61,8 @@ pub struct Surroundings {
     pub host_name: String,
     /// Where sources that listen write their addresses.
     pub bound: BoundAddresses,
+    /// Builds what watches Kubernetes, where that is linked.
+    pub kubernetes: Option<crate::kubernetes::BuildKubernetes>,
 }
 
 /// The addresses that listening sources were given (port 0 takes a free one), by `NAME.KEY`. Cheap to clone; all clones
@@ -82,7 +84,7 @@ impl BoundAddresses {
 
 impl Surroundings {
     /// A file of one source, `KIND-NAME.json`, with what a file name cannot hold replaced.
-    pub(crate) fn state_file(&self, kind: &str, name: &str) -> PathBuf {
+    pub fn state_file(&self, kind: &str, name: &str) -> PathBuf {
         let safe: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect();
         // Two names that differ only in replaced characters must not share a file.
@@ -96,7 +98,10 @@ impl Surroundings {
 }
 
 /// Writes a file whole or not at all, and durably: a new one beside it takes its name.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+///
+/// # Errors
+/// When the folder or the file cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     let parent = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)?;
@@ -125,6 +130,8 @@ pub enum SourceConfig {
     PrometheusScrape(crate::scrape::ScrapeConfig),
     /// Asks an existing Prometheus questions in PromQL.
     PrometheusQuery(crate::promql::PromqlConfig),
+    /// Watches Kubernetes clusters.
+    Kubernetes(crate::kubernetes::KubernetesConfig),
 }
 
 impl SourceConfig {
@@ -138,6 +145,7 @@ impl SourceConfig {
             Self::Syslog(_) => "syslog",
             Self::PrometheusScrape(_) => "prometheus_scrape",
             Self::PrometheusQuery(_) => "prometheus_query",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -163,6 +171,7 @@ impl SourceConfig {
                 config.credentials.check()?;
                 Box::new(crate::promql::PromqlSource::new(name, config.clone()))
             }
+            Self::Kubernetes(config) => config.build(name, around)?,
         })
     }
 }

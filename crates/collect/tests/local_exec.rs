@@ -26,8 +26,12 @@ struct Running {
 }
 
 fn run(config: &Config) -> Running {
-    let around =
-        Surroundings { data_dir: "/nonexistent".into(), host_name: "me".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: "/nonexistent".into(),
+        host_name: "me".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    };
     let mut source = config.build("probe", &around).unwrap();
     let test = TestContext::new("probe");
     let context = test.context.clone();
@@ -188,7 +192,12 @@ async fn it_thinks_of_itself_what_it_says() {
 
 #[test]
 fn bad_configurations_are_told() {
-    let around = Surroundings { data_dir: "/d".into(), host_name: "h".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: "/d".into(),
+        host_name: "h".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    };
     let none = Config::default().build("x", &around).unwrap_err();
     assert!(none.fatal && none.what.contains("`command`"), "{none}");
     let bad = Config { env: [("A=B".to_owned(), String::new())].into(), ..sh("true") }.build("x", &around).unwrap_err();

@@ -11,7 +11,12 @@ use std::path::Path;
 use tokio::task::JoinHandle;
 
 fn run(program: &str, dir: &Path) -> (TestContext, JoinHandle<Result<(), SourceError>>) {
-    let around = Surroundings { data_dir: dir.into(), host_name: "me".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: dir.into(),
+        host_name: "me".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    };
     let config = Config { program: program.into(), units: vec!["a.service".into()], ..Config::default() };
     let mut source = config.build("journald", &around).unwrap();
     let test = TestContext::new("journald");

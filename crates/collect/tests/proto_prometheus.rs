@@ -320,7 +320,12 @@ credentials = {{ type = "basic", user = "u", password = {{ file = "/run/password
     let loaded = load::<BTreeMap<String, SourceConfig>>(&text, "sources.toml", [], &Known, Level::Error);
     assert!(loaded.problems.is_empty(), "{}", loaded.problems);
     assert!(!format!("{loaded:?}").contains("hunter"));
-    let around = Surroundings { data_dir: "/none".into(), host_name: "h".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: "/none".into(),
+        host_name: "h".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    };
     for (name, answers, want) in [("web", scrapes, "Bearer hunter2"), ("prometheus", questions, "Basic dTpodW50ZXIz")] {
         let test = TestContext::new(name);
         let mut source = loaded.config[name].build(name, &around).unwrap();

@@ -225,8 +225,12 @@ impl Running {
         });
         prepare(&sink);
         let state = tempfile::tempdir().unwrap();
-        let around =
-            Surroundings { data_dir: state.path().into(), host_name: "me".into(), bound: BoundAddresses::default() };
+        let around = Surroundings {
+            data_dir: state.path().into(),
+            host_name: "me".into(),
+            bound: BoundAddresses::default(),
+            kubernetes: None,
+        };
         let source = case.config.build("s", &around).unwrap();
         assert_eq!((source.name(), source.kind()), ("s", case.kind));
         assert_eq!(case.config.kind(), case.kind);

@@ -4,4 +4,7 @@
 //! the actuator, custom resources of our own. kube-rs is linked here and nowhere else, so that what it costs to build
 //! stays in one place.
 //!
+//! The settings of the source are in `nightshift_collect::kubernetes` ([`nightshift_collect::kubernetes::BuildKubernetes`]
+//! is the builder that the binary hands over); findings become anomalies by `nightshift_cluster::Reporter`.
+//!
 //! Never here: what is wrong with a cluster (`nightshift-cluster`), what to do about it (`nightshift-plan`).

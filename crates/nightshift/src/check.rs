@@ -132,8 +132,12 @@ pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &
             "give one process both roles, detect and diagnose, or leave guard.dry_run on",
         );
     }
-    let around =
-        Surroundings { data_dir: PathBuf::from("."), host_name: "check".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: PathBuf::from("."),
+        host_name: "check".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: crate::wiring::KUBERNETES,
+    };
     for (name, source) in &settings.sources {
         if let Err(e) = source.build(name, &around) {
             let cause = std::error::Error::source(&e).map(|c| format!(": {c}")).unwrap_or_default();

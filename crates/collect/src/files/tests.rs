@@ -292,7 +292,12 @@ fn many_lines_come_in_batches_and_every_file_has_its_turn() {
 }
 
 fn around(dir: &Path) -> Surroundings {
-    Surroundings { data_dir: dir.join("state"), host_name: "me".into(), bound: BoundAddresses::default() }
+    Surroundings {
+        data_dir: dir.join("state"),
+        host_name: "me".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    }
 }
 
 #[tokio::test]

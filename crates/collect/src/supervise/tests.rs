@@ -172,7 +172,12 @@ fn backoff_doubles_to_its_limit_with_jitter_from_the_seed() {
 
 #[test]
 fn state_files_of_different_names_differ() {
-    let around = Surroundings { data_dir: "/d".into(), host_name: "h".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: "/d".into(),
+        host_name: "h".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    };
     assert_eq!(around.state_file("files", "app"), Path::new("/d/files-app.json"));
     assert_ne!(around.state_file("files", "a/b"), around.state_file("files", "a_b"));
     assert!(!around.state_file("files", "../../etc").to_string_lossy().contains(".."));

@@ -14,8 +14,12 @@ struct Running {
 }
 
 async fn run(config: Config) -> Running {
-    let around =
-        Surroundings { data_dir: "/nonexistent".into(), host_name: "me".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: "/nonexistent".into(),
+        host_name: "me".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    };
     let config = Config { udp_listen: "127.0.0.1:0".into(), tcp_listen: "127.0.0.1:0".into(), ..config };
     let mut source = config.build("syslog", &around).unwrap();
     let test = TestContext::new("syslog");
@@ -147,7 +151,12 @@ async fn what_was_received_is_handed_in_before_it_ends() {
 
 #[test]
 fn bad_configurations_are_told() {
-    let around = Surroundings { data_dir: "/d".into(), host_name: "h".into(), bound: BoundAddresses::default() };
+    let around = Surroundings {
+        data_dir: "/d".into(),
+        host_name: "h".into(),
+        bound: BoundAddresses::default(),
+        kubernetes: None,
+    };
     for (udp, tcp, word) in
         [("", "", "set udp_listen"), ("localhost", "", "IP:PORT"), ("", "127.0.0.1:99999", "tcp_listen")]
     {

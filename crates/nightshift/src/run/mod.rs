@@ -287,8 +287,12 @@ impl Service {
                 }
                 supervisor.start(Box::new(source)).context("start the OTLP receivers")?;
             }
-            let around =
-                Surroundings { data_dir: data.join("sources"), host_name: hostname.clone(), bound: bound.clone() };
+            let around = Surroundings {
+                data_dir: data.join("sources"),
+                host_name: hostname.clone(),
+                bound: bound.clone(),
+                kubernetes: crate::wiring::KUBERNETES,
+            };
             for (name, config) in self.sources(api_address.map(|a| a.to_string())) {
                 if let SourceConfig::Syslog(config) = &config {
                     ports_are_free(&name, config)?;
