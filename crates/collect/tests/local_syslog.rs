@@ -10,7 +10,12 @@ use tokio::process::Command;
 #[tokio::test]
 async fn logger_is_understood() {
     let bound = BoundAddresses::default();
-    let around = Surroundings { data_dir: "/nonexistent".into(), host_name: "me".into(), bound: bound.clone() };
+    let around = Surroundings {
+        data_dir: "/nonexistent".into(),
+        host_name: "me".into(),
+        bound: bound.clone(),
+        kubernetes: None,
+    };
     let config = Config { udp_listen: "127.0.0.1:0".into(), tcp_listen: "127.0.0.1:0".into(), ..Config::default() };
     let mut source = config.build("syslog", &around).unwrap();
     let test = TestContext::new("syslog");
