@@ -125,3 +125,23 @@ stop_pid() {
 }
 
 not() { ! "$@"; }
+
+# need_go: a Go toolchain that can get the one a go.mod asks for by itself (from 1.21 on; Debian 12 has 1.19).
+need_go() {
+  need_cmd go "a Go toolchain, 1.21 or newer, from https://go.dev/dl/"
+  local have
+  have=$(go env GOVERSION)
+  [[ $(printf '%s\n' go1.21 "$have" | sort -V | head -n 1) == go1.21 ]] || die "$have is too old; get 1.21 or newer from https://go.dev/dl/"
+}
+
+# go_build FILE PACKAGE [FLAG]…: builds one program in the current folder's module, with $stamp for the linker. At low
+# priority, so that a compile of our own beside it does not wait.
+go_build() {
+  local file=$1 package=$2 started=$SECONDS
+  shift 2
+  say "building ${file##*/} from Go modules (the first time takes minutes)"
+  CGO_ENABLED=0 nice -n 19 \
+    go build -buildvcs=false -trimpath -ldflags="-s -w ${stamp:-}" "$@" -o "$file" "$package" ||
+    die "could not build ${file##*/}"
+  say "${file##*/} built in $((SECONDS - started)) s"
+}
