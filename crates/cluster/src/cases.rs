@@ -15,6 +15,7 @@
 //!   logs: [ { pod: web-1, container: app, current: [lines], previous: [lines] } ]
 //!   usage: [ { pod: web-1, container: app, cpu: 0.5, memory: 1000000 } ]
 //!   node_usage: [ { node: n1, cpu: 0.5, memory: 1000000 } ]
+//!   signals: [ { object: Pod/NS/web-1, name: cpu_throttled/app, value: 0.4 } ]
 //!   history: [ { object: Pod/NS/web-1, at: now-5m, restarts: 3 } ]
 //!   options: { advice: true }
 //!   unseen: [secrets]                     # kinds that could not be seen (plural), refused by the server
@@ -23,8 +24,8 @@
 //!
 //! `NS` stands for the namespace of the case, and objects without a namespace get it. `now`, `now-5m`, `now+2h` in any
 //! text value that is nothing else stand for times. `NAME_OF_CASE` stands for the case's name, for objects of the whole
-//! cluster. Logs, usage and history of a twin are those of the case unless it names `healthy_logs`, `healthy_usage`,
-//! `healthy_history`.
+//! cluster. Logs, usage, signals and history of a twin are those of the case unless it names `healthy_logs`,
+//! `healthy_usage`, `healthy_signals`, `healthy_history`. A text `BYTES_1000` stands for that many letters.
 
 use crate::checks::history::Record;
 use crate::{Finding, LogTail, ObjectRef, Options, Resource, Seen, Usage, World};
@@ -34,6 +35,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+
+/// Longest text that `BYTES_…` makes: more than an object may have.
+const BYTES_MAX: usize = 2 << 20;
 
 /// One case.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -59,12 +63,16 @@ pub struct Case {
     pub usage: Vec<Used>,
     /// Use of nodes.
     pub node_usage: Vec<Used>,
+    /// Measurements of objects.
+    pub signals: Vec<Measured>,
     /// What objects were before.
     pub history: Vec<Past>,
     /// Log lines of the twins.
     pub healthy_logs: Option<Vec<Logs>>,
     /// Use in the twins.
     pub healthy_usage: Option<Vec<Used>>,
+    /// Measurements of the twins.
+    pub healthy_signals: Option<Vec<Measured>>,
     /// History of the twins.
     pub healthy_history: Option<Vec<Past>>,
     /// Options of the scan.
@@ -129,6 +137,18 @@ pub struct Used {
     pub cpu: f64,
     /// Bytes.
     pub memory: f64,
+}
+
+/// A measurement of an object.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Measured {
+    /// `Kind/namespace/name`.
+    pub object: String,
+    /// Name of the measurement.
+    pub name: String,
+    /// Value, in the unit of that name.
+    pub value: f64,
 }
 
 /// What an object was.
@@ -215,6 +235,8 @@ fn fill_value(value: &mut Value, name: &str, namespace: &str, now: Timestamp) {
             if let Some(at) = time(text, now) {
                 // Whole seconds: what Kubernetes' plain times hold.
                 *text = Timestamp::from_secs(at.millis().div_euclid(1000)).to_rfc3339();
+            } else if let Some(n) = text.strip_prefix("BYTES_").and_then(|n| n.parse::<usize>().ok()) {
+                *text = "x".repeat(n.min(BYTES_MAX));
             } else if text.contains("NS") || text.contains("NAME_OF_CASE") {
                 *text = text.replace("NAME_OF_CASE", name);
                 *text = words(text, namespace);
@@ -270,7 +292,7 @@ fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
 /// # Errors
 /// When an object is not what its kind says.
 pub fn world(case: &Case, twin: Option<&str>, now: Timestamp) -> Result<World, String> {
-    let mut world = World::default();
+    let mut world = World { server_version: "v1.36.3".into(), ..World::default() };
     for resource in Resource::ALL {
         let refused = case.unseen.iter().any(|u| u == resource.plural());
         world.set_seen(*resource, if refused { Seen::Refused("forbidden".into()) } else { Seen::Whole });
@@ -301,6 +323,10 @@ pub fn feed(world: &mut World, case: &Case, twin: Option<&str>, now: Timestamp) 
     }
     for u in &case.node_usage {
         world.node_usage.insert(u.node.clone(), Usage { cpu: u.cpu, memory: u.memory });
+    }
+    for s in case.healthy_signals.as_ref().filter(|_| pick).unwrap_or(&case.signals) {
+        let Some(object) = ObjectRef::parse(&words(&s.object, &namespace)) else { continue };
+        world.signals.insert((object, s.name.clone()), s.value);
     }
     for past in case.healthy_history.as_ref().filter(|_| pick).unwrap_or(&case.history) {
         let Some(object) = ObjectRef::parse(&words(&past.object, &namespace)) else { continue };

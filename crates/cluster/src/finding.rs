@@ -97,6 +97,13 @@ pub struct Finding {
     /// Says only that something is wrong with the object: any other fault of the same object explains it.
     #[serde(skip)]
     pub generic: bool,
+    /// Shown only among the symptoms of what explains it, never by itself.
+    #[serde(skip)]
+    pub symptom_only: bool,
+    /// Objects whose trouble in behaviour (crashes, failing probes, pods that are not made) this explains, where the
+    /// check that sees the trouble cannot know.
+    #[serde(skip)]
+    pub explains: Vec<ObjectRef>,
 }
 
 impl Finding {
@@ -123,6 +130,8 @@ impl Finding {
             since: None,
             explained_by: Vec::new(),
             generic: false,
+            symptom_only: false,
+            explains: Vec::new(),
         }
     }
 
@@ -208,6 +217,20 @@ impl Finding {
     #[must_use]
     pub const fn generic(mut self) -> Self {
         self.generic = true;
+        self
+    }
+
+    /// Says that it is shown only among the symptoms of what explains it; it explains nothing itself.
+    #[must_use]
+    pub const fn only_as_symptom(mut self) -> Self {
+        self.symptom_only = true;
+        self
+    }
+
+    /// Names an object whose trouble in behaviour this explains.
+    #[must_use]
+    pub fn explains(mut self, object: ObjectRef) -> Self {
+        self.explains.push(object);
         self
     }
 

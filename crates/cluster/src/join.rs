@@ -1,6 +1,7 @@
 //! Symptoms folded into the fault that explains them: what is left are roots.
 
 use crate::{Context, Finding, Grade, ObjectRef};
+use nightshift_model::FaultClass;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Symptoms of a finding at most; a storm has thousands.
@@ -12,11 +13,19 @@ pub fn join(cx: &Context<'_>, drafts: Vec<Finding>) -> Vec<Finding> {
     // Which faults each object has: what may explain others.
     let mut faults_of: BTreeMap<&ObjectRef, Vec<usize>> = BTreeMap::new();
     for (i, finding) in drafts.iter().enumerate() {
-        if finding.severity.is_fault() {
+        if finding.severity.is_fault() && !finding.symptom_only {
             faults_of.entry(&finding.object).or_default().push(i);
         }
     }
-    let explainer: Vec<Option<usize>> = (0..drafts.len()).map(|i| explainer(&drafts, &faults_of, i)).collect();
+    // And which say of themselves what they explain.
+    let mut explained: BTreeMap<&ObjectRef, Vec<usize>> = BTreeMap::new();
+    for (i, finding) in drafts.iter().enumerate() {
+        for object in finding.explains.iter().filter(|_| finding.severity.is_fault() && !finding.symptom_only) {
+            explained.entry(object).or_default().push(i);
+        }
+    }
+    let explainer: Vec<Option<usize>> =
+        (0..drafts.len()).map(|i| explainer(&drafts, &faults_of, &explained, i)).collect();
     let roots: Vec<usize> = (0..drafts.len()).map(|i| root(&explainer, i)).collect();
 
     let mut suffering: BTreeMap<usize, BTreeSet<ObjectRef>> = BTreeMap::new();
@@ -34,7 +43,7 @@ pub fn join(cx: &Context<'_>, drafts: Vec<Finding>) -> Vec<Finding> {
     }
     let mut out: Vec<Finding> = Vec::new();
     for (i, mut finding) in drafts.into_iter().enumerate() {
-        if roots[i] != i {
+        if roots[i] != i || finding.symptom_only {
             continue;
         }
         let mut all = suffering.remove(&i).unwrap_or_default();
@@ -52,7 +61,7 @@ pub fn join(cx: &Context<'_>, drafts: Vec<Finding>) -> Vec<Finding> {
 
 /// One finding for each object and fault; what two checks saw of the same is put together.
 fn merge(drafts: Vec<Finding>) -> Vec<Finding> {
-    let mut merged: BTreeMap<(ObjectRef, nightshift_model::FaultClass), Finding> = BTreeMap::new();
+    let mut merged: BTreeMap<(ObjectRef, FaultClass), Finding> = BTreeMap::new();
     for draft in drafts {
         match merged.entry((draft.object.clone(), draft.fault)) {
             std::collections::btree_map::Entry::Vacant(slot) => {
@@ -68,7 +77,9 @@ fn merge(drafts: Vec<Finding>) -> Vec<Finding> {
                 }
                 best.symptoms.extend(other.symptoms);
                 best.explained_by.extend(other.explained_by);
+                best.explains.extend(other.explains);
                 best.generic &= other.generic;
+                best.symptom_only &= other.symptom_only;
                 best.since = [best.since, other.since].into_iter().flatten().min();
                 *kept = best;
             }
@@ -77,8 +88,31 @@ fn merge(drafts: Vec<Finding>) -> Vec<Finding> {
     merged.into_values().collect()
 }
 
+/// Trouble in how something behaves, which something else brings about.
+const BEHAVIOUR: [FaultClass; 14] = [
+    FaultClass::CrashLoop,
+    FaultClass::InitContainerFailure,
+    FaultClass::ReadinessProbeFailure,
+    FaultClass::LivenessProbeFailure,
+    FaultClass::StartupProbeFailure,
+    FaultClass::ReplicasUnavailable,
+    FaultClass::RolloutStuck,
+    FaultClass::RestartsClimbing,
+    FaultClass::JobFailed,
+    FaultClass::PodFailed,
+    FaultClass::ReplicaCreateFailure,
+    FaultClass::EndpointsNotReady,
+    FaultClass::DnsFailure,
+    FaultClass::DependencyOutage,
+];
+
 /// Which draft explains this one, if any.
-fn explainer(drafts: &[Finding], faults_of: &BTreeMap<&ObjectRef, Vec<usize>>, i: usize) -> Option<usize> {
+fn explainer(
+    drafts: &[Finding],
+    faults_of: &BTreeMap<&ObjectRef, Vec<usize>>,
+    explained: &BTreeMap<&ObjectRef, Vec<usize>>,
+    i: usize,
+) -> Option<usize> {
     let finding = &drafts[i];
     let of = |object: &ObjectRef, specific: bool| {
         let faults = faults_of.get(object)?;
@@ -93,7 +127,12 @@ fn explainer(drafts: &[Finding], faults_of: &BTreeMap<&ObjectRef, Vec<usize>>, i
         return None;
     }
     let own = if finding.generic { of(&finding.object, true) } else { None };
-    own.or_else(|| finding.explained_by.iter().filter(|o| **o != finding.object).find_map(|o| of(o, false)))
+    own.or_else(|| finding.explained_by.iter().filter(|o| **o != finding.object).find_map(|o| of(o, false))).or_else(
+        || {
+            let by = explained.get(&finding.object).filter(|_| BEHAVIOUR.contains(&finding.fault))?;
+            by.iter().copied().find(|j| *j != i)
+        },
+    )
 }
 
 /// The end of a chain of explanations. In a ring the first of it counts as the root.
@@ -131,7 +170,7 @@ pub fn concerns(finding: &Finding, namespace: &str) -> bool {
 mod tests {
     use super::*;
     use crate::{Options, World};
-    use nightshift_model::{FaultClass, Timestamp};
+    use nightshift_model::Timestamp;
 
     fn joined(drafts: Vec<Finding>) -> Vec<Finding> {
         let (world, options) = (World::default(), Options::default());
@@ -163,6 +202,33 @@ mod tests {
         let b = Finding::new(FaultClass::CrashLoop, object("B"), "b").explained_by(object("A"));
         let c = Finding::new(FaultClass::CrashLoop, object("C"), "c").explained_by(object("B"));
         assert_eq!(joined(vec![a, b, c]).len(), 1);
+    }
+
+    #[test]
+    fn what_is_only_a_symptom_is_never_shown_by_itself() {
+        let suffers = || {
+            Finding::new(FaultClass::EndpointsNotReady, object("Service"), "s")
+                .only_as_symptom()
+                .explained_by(object("Deployment"))
+        };
+        let route = Finding::new(FaultClass::RouteBroken, object("Route"), "r").explained_by(object("Service"));
+        assert_eq!(joined(vec![suffers()]), []);
+        let out = joined(vec![suffers(), route.clone()]);
+        assert_eq!(out.iter().map(|f| f.fault).collect::<Vec<_>>(), [FaultClass::RouteBroken]);
+        let crash = Finding::new(FaultClass::CrashLoop, object("Deployment"), "c");
+        let out = joined(vec![suffers(), crash]);
+        assert_eq!((out.len(), out[0].symptoms.as_slice()), (1, [object("Service")].as_slice()));
+    }
+
+    #[test]
+    fn a_finding_may_say_what_behaviour_it_explains_and_only_that() {
+        let missing =
+            Finding::new(FaultClass::ServiceMissing, object("Deployment"), "m").explains(object("Deployment"));
+        let crash = Finding::new(FaultClass::CrashLoop, object("Deployment"), "c");
+        let image = Finding::new(FaultClass::ImagePullFailure, object("Deployment"), "i");
+        let out = joined(vec![crash, missing, image]);
+        let faults: Vec<_> = out.iter().map(|f| f.fault).collect();
+        assert_eq!(faults, [FaultClass::ImagePullFailure, FaultClass::ServiceMissing]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod join;
 pub mod objects;
 mod refs;
 mod report;
+pub mod signal;
 mod world;
 
 pub use context::{Context, Index, Options};

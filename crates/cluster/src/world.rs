@@ -128,6 +128,22 @@ impl<T> Table<T> {
         self.rows.clear();
     }
 
+    /// Takes the rows of another table, of one namespace only where it is named, in place of its own, which the other
+    /// gets. Whether they could be seen stays as it is.
+    pub fn exchange(&mut self, other: &mut Self, namespace: Option<&str>) {
+        let Some(namespace) = namespace else {
+            std::mem::swap(&mut self.rows, &mut other.rows);
+            return;
+        };
+        // The keys of a namespace lie side by side.
+        let mut old = self.rows.split_off(&(namespace.to_owned(), String::new()));
+        if let Some(next) = old.keys().find(|k| k.0 != namespace).cloned() {
+            self.rows.append(&mut old.split_off(&next));
+        }
+        self.rows.append(&mut other.rows);
+        other.rows = old;
+    }
+
     /// Keeps those that the test holds for.
     pub fn retain(&mut self, mut keep: impl FnMut(&Key, &T) -> bool) {
         self.rows.retain(|k, v| keep(k, v));
@@ -209,6 +225,9 @@ macro_rules! resources {
             pub node_usage: BTreeMap<String, Usage>,
             /// Log lines that were read of containers in trouble.
             pub logs: ByContainer<LogTail>,
+            /// Measurements that no object holds, by object and name (`cpu_throttled/app`, a share). Who reads one
+            /// documents its name and unit.
+            pub signals: BTreeMap<(crate::ObjectRef, String), f64>,
             /// What objects were before, where somebody watched.
             pub history: crate::checks::history::History,
         }
@@ -256,6 +275,14 @@ macro_rules! resources {
             pub fn clear(&mut self, resource: Resource, namespace: Option<&str>) {
                 match resource {
                     $(Resource::$variant => self.$field.retain(|k, _| namespace.is_some_and(|n| k.0 != n)),)*
+                }
+            }
+
+            /// Takes the objects of a kind, or those of a namespace, from another world in place of its own, which the
+            /// other gets: a new list replaces the old one at once.
+            pub fn exchange(&mut self, resource: Resource, other: &mut Self, namespace: Option<&str>) {
+                match resource {
+                    $(Resource::$variant => self.$field.exchange(&mut other.$field, namespace),)*
                 }
             }
 
@@ -373,8 +400,53 @@ impl World {
         Ok(key)
     }
 
+    /// Reads a page of a list of objects of other software and puts them in; returns where to go on, empty at the end.
+    ///
+    /// # Errors
+    /// When the bytes are not a list.
+    pub fn put_custom_list(&mut self, group: &str, kind: &str, json: &[u8]) -> Result<ListMeta, serde_json::Error> {
+        let list: List<Custom> = serde_json::from_slice(json)?;
+        let table = self.custom.entry((group.to_owned(), kind.to_owned())).or_default();
+        for mut object in list.items.0 {
+            // What a list is of, its items need not say.
+            if object.kind.is_empty() {
+                kind.clone_into(&mut object.kind);
+            }
+            table.put(key_of(&object.metadata), object);
+        }
+        Ok(list.metadata)
+    }
+
+    /// A measurement of an object, where somebody took it.
+    pub fn signal(&self, object: &crate::ObjectRef, name: &str) -> Option<f64> {
+        self.signals.get(&(object.clone(), name.to_owned())).copied()
+    }
+
     /// The moment at which the newest object or event was written, as a lower bound of the server's clock.
     pub fn newest(&self) -> Option<Timestamp> {
         self.events.iter().filter_map(Event::last_seen).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_list_replaces_one_namespace_or_all() {
+        let table = |keys: &[(&str, &str)]| {
+            let mut table = Table::default();
+            for (namespace, name) in keys {
+                table.put(((*namespace).to_owned(), (*name).to_owned()), ());
+            }
+            table
+        };
+        let mut own = table(&[("a", "x"), ("b", "x"), ("b", "y"), ("c", "x")]);
+        let mut new = table(&[("b", "z")]);
+        own.exchange(&mut new, Some("b"));
+        assert_eq!(own, table(&[("a", "x"), ("b", "z"), ("c", "x")]));
+        assert_eq!(new, table(&[("b", "x"), ("b", "y")]));
+        own.exchange(&mut new, None);
+        assert_eq!(own, table(&[("b", "x"), ("b", "y")]));
     }
 }

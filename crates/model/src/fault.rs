@@ -214,6 +214,7 @@ catalogue! {
     ReplicationLag "replication_lag" "A replica lags" [Database, Workload] High ["database_status"] => "Alert on lag in seconds, not in bytes";
     MeshDenied "mesh_denied" "The mesh denies a caller" [Service, Workload, Other] High ["policy_spec"] => "Test authorization policies against the calls that are seen";
     MeshMissing "mesh_missing" "A namespace is left out of the mesh" [Workload, Other] Medium ["policy_spec"] => "Label namespaces for the mesh by a rule";
+    MissingClaim "missing_claim" "A volume claim is missing" [Workload, Pod, Other] High ["pod_spec"] => "Ship claims with what mounts them, or let a stateful set make them";
     Unknown "unknown" "Unknown" [Service, Workload, Pod, Node, Host, Topic, Database, CloudResource, Other] Medium [];
 }
 

@@ -148,6 +148,15 @@ impl Meta {
     }
 }
 
+impl Meta {
+    /// Who wrote the data of a config map or secret last, and when: labels and annotations do not count where the
+    /// server tells which parts were written.
+    pub fn last_data_writer(&self) -> Option<&Managed> {
+        let wrote = |m: &&Managed| m.subresource.is_empty() && m.parts.is_none_or(|p| p.data);
+        self.managed_fields.iter().filter(wrote).max_by_key(|m| m.time)
+    }
+}
+
 /// A reference to an owner.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -176,6 +185,25 @@ pub struct Managed {
     pub subresource: String,
     /// When.
     pub time: Option<Timestamp>,
+    /// Which parts of the object it wrote.
+    #[serde(rename = "fieldsV1", deserialize_with = "parts")]
+    pub parts: Option<Parts>,
+}
+
+/// Parts of an object that somebody wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    /// `data` or `binaryData`, of config maps and secrets.
+    pub data: bool,
+    /// `spec`.
+    pub spec: bool,
+}
+
+/// Of a tree of fields only the names at its top.
+fn parts<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Parts>, D::Error> {
+    let Some(tree) = Option::<BTreeMap<String, serde::de::IgnoredAny>>::deserialize(d)? else { return Ok(None) };
+    let has = |name: &str| tree.contains_key(name);
+    Ok(Some(Parts { data: has("f:data") || has("f:binaryData"), spec: has("f:spec") }))
 }
 
 /// A selector of labels. Absent and empty are not the same: see who uses it.

@@ -60,6 +60,8 @@ pub struct PvSpec {
     pub node_affinity: Option<NodeAffinity>,
     /// `Retain`, `Delete`, `Recycle`.
     pub persistent_volume_reclaim_policy: String,
+    /// `Filesystem` (also when empty) or `Block`.
+    pub volume_mode: String,
 }
 
 /// A reference to an object anywhere.
@@ -82,7 +84,7 @@ pub struct ObjectReference {
 
 /// The status of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct PvStatus {
     /// `Available`, `Bound`, `Released`, `Failed`, `Pending`.
     pub phase: String,
@@ -90,6 +92,8 @@ pub struct PvStatus {
     pub reason: String,
     /// For people.
     pub message: String,
+    /// Since when it is in this phase.
+    pub last_phase_transition_time: Option<nightshift_model::Timestamp>,
 }
 
 /// A class of volumes.
