@@ -5,6 +5,7 @@ use super::signature;
 use super::symptom::Symptom;
 use super::tables as w;
 use crate::{Priors, RankConfig};
+use nightshift_model::anomaly::OBJECT_FAULT;
 use nightshift_model::{AnomalyKind, Change, ChangeType, EntityId, Evidence, FaultClass, SignalFamily, Timestamp};
 use nightshift_topology::{Criticality, Topology};
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,6 +174,12 @@ impl<'a> Scene<'a> {
         (best.map(|s| s.signal.clone()).unwrap_or_default(), part.unwrap_or_default())
     }
 
+    /// What was found on the objects, in words, where that is what the candidate is.
+    pub(crate) fn found(&self, entity: &EntityId, fault: FaultClass) -> Option<&str> {
+        let found = self.ill.get(entity)?.of(fault).find(|s| s.signal == OBJECT_FAULT && !s.text.is_empty())?;
+        Some(&found.text)
+    }
+
     /// Adds all that speaks for and against a candidate.
     pub(crate) fn weigh(&self, entity: &EntityId, fault: FaultClass, b: &mut Builder) {
         self.prior(entity, fault, b);
@@ -257,7 +264,12 @@ impl<'a> Scene<'a> {
         let told = |s: &&Symptom| matches!(s.kind, AnomalyKind::Rule | AnomalyKind::Alert | AnomalyKind::Slo);
         let rules: Vec<Evidence> = entry.of(fault).filter(told).map(Symptom::as_evidence).collect();
         if let Some(first) = rules.first() {
-            b.add("rule", w::RULE, format!("told by a rule or an alert: {}", first.text), rules);
+            let first = first.text.clone();
+            b.add("rule", w::RULE, format!("told by a rule or an alert: {first}"), rules);
+        }
+        if let Some(found) = entry.of(fault).find(|s| s.signal == OBJECT_FAULT) {
+            let why = "found on the objects themselves, symptoms of it already taken away".to_owned();
+            b.add("objects", w::OBJECTS, why, vec![found.as_evidence()]);
         }
         let logs: Vec<&Symptom> = entry.symptoms.iter().copied().filter(|s| s.kind == AnomalyKind::Log).collect();
         if let Some(line) = logs.first() {
@@ -274,9 +286,11 @@ impl<'a> Scene<'a> {
 
     /// Changes before the onset; the confidence falls to nothing over `change_minutes`.
     fn deployment(&self, entity: &EntityId, fault: FaultClass, b: &mut Builder) {
+        // What is found on the objects is what a change did to them, not another cause beside it.
+        let found = self.found(entity, fault).is_some();
         let best = self
             .changes_of(entity)
-            .filter(|c| class_of(c.change_type) == Some(fault))
+            .filter(|c| found || class_of(c.change_type) == Some(fault))
             .map(|c| (self.change_confidence(c, entity), c))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let Some((confidence, change)) = best.filter(|(confidence, _)| *confidence > 0.0) else { return };

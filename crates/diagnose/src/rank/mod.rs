@@ -68,7 +68,8 @@ pub fn rank_all(
             let mut b = Builder::default();
             scene.weigh(&entity, fault, &mut b);
             let (signal, detail) = scene.best_signal(&entity, fault);
-            b.finish(Some(entity.clone()), fault, signal, summary(&entity, fault, &detail))
+            let said = scene.found(&entity, fault).map(cut);
+            b.finish(Some(entity.clone()), fault, signal, said.unwrap_or_else(|| summary(&entity, fault, &detail)))
         })
         .collect();
     out.sort_by(order);
@@ -77,6 +78,17 @@ pub fn rank_all(
 
 fn order(a: &Hypothesis, b: &Hypothesis) -> Ordering {
     b.score.total_cmp(&a.score).then_with(|| a.entity.cmp(&b.entity)).then_with(|| a.fault.cmp(&b.fault))
+}
+
+/// Longest text of a summary that a finding gives, characters.
+const SUMMARY_CHARS_MAX: usize = 240;
+
+fn cut(text: &str) -> String {
+    if text.chars().count() <= SUMMARY_CHARS_MAX {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(SUMMARY_CHARS_MAX - 1).collect();
+    format!("{head}…")
 }
 
 fn summary(entity: &EntityId, fault: FaultClass, detail: &str) -> String {

@@ -101,6 +101,8 @@ pub(crate) const CASCADE: f64 = 0.8;
 pub(crate) const UPSTREAM: f64 = 0.9;
 /// A rule, an alert or a budget says it in so many words.
 pub(crate) const RULE: f64 = 0.6;
+/// It was found on the objects of a cluster, where what another fault explains is no finding any more.
+pub(crate) const OBJECTS: f64 = 1.5;
 /// Log symptoms of the same class, and of the same entity.
 pub(crate) const LOG: f64 = 0.5;
 pub(crate) const LOG_ENTITY: f64 = 0.3;

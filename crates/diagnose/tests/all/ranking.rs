@@ -1,7 +1,7 @@
 //! Which cause is believed, and why.
 
 use crate::{World, change, cpu, errors, host, ill, latency, service};
-use nightshift_model::{ChangeType, Direction, FaultClass, Hypothesis, Incident};
+use nightshift_model::{AnomalyKind, Change, ChangeType, Direction, EntityId, FaultClass, Hypothesis, Incident};
 
 fn top(inc: &Incident) -> (String, FaultClass) {
     let cause = inc.top_cause().unwrap();
@@ -174,4 +174,24 @@ fn a_little_time_taken_away_from_a_busy_machine_is_no_neighbour() {
     };
     assert_eq!(of(0.45), FaultClass::CpuSaturation);
     assert_eq!(of(0.69), FaultClass::NoisyNeighbour);
+}
+
+#[test]
+fn what_was_found_on_the_objects_is_the_cause_and_says_so_in_its_words() {
+    let web = EntityId::new("eu", "deployment", "shop", "web");
+    let mut found = ill(&web, "kubernetes_fault", FaultClass::MissingConfigMap, 0.85, 0);
+    found.kind = AnomalyKind::Rule;
+    found.description = "Deployment shop/web cannot start, because ConfigMap shop/app: it does not exist".into();
+    // Without a change beside it there is nothing to doubt.
+    let mut world = World::new(&[]);
+    world.give(found.clone());
+    let cause = world.only().top_cause().unwrap().clone();
+    assert!(cause.confidence > 0.9, "{}", cause.confidence);
+    // A rollout two minutes before is a reason, and no other cause.
+    let mut world = World::new(&[]);
+    world.give(Change { entity: Some(web.clone()), ..change("web", ChangeType::Deployment, -120) });
+    world.give(found.clone());
+    let cause = world.only().top_cause().unwrap();
+    assert_eq!((cause.entity.as_ref(), cause.fault), (Some(&web), FaultClass::MissingConfigMap));
+    assert_eq!(cause.summary, found.description);
 }
