@@ -72,3 +72,34 @@ bench-quality: ## Score the judgement on public data: DATA=… SCORE=… [PEERS=
 .PHONY: testenv-down
 testenv-down: ## Stop servers that an interrupted test left behind
 	@testenv/down
+
+# Nightshift with Kafka, PostgreSQL, Prometheus, Grafana and a mail catcher, in containers.
+COMPOSE ?= docker compose
+compose = $(COMPOSE) -f deploy/compose/compose.yaml
+
+.PHONY: compose-up
+compose-up: ## Build the image and start the compose project, each part when what it needs is healthy
+	@deploy/compose/prepare
+	$(compose) up --detach --build --wait
+	@deploy/compose/prepare --where
+
+.PHONY: compose-status
+compose-status: ## What of the compose project runs, and how it is
+	$(compose) ps --all
+
+.PHONY: compose-logs
+compose-logs: ## Follow what the compose project says (Ctrl-C ends it; SERVICE=nightshift for one)
+	$(compose) logs --follow --tail 100 $(SERVICE)
+
+.PHONY: compose-down
+compose-down: ## Stop the compose project; its data stays
+	$(compose) down --remove-orphans
+
+.PHONY: compose-clean
+compose-clean: ## Stop the compose project and throw its data and passwords away
+	$(compose) down --remove-orphans --volumes
+	rm -rf deploy/compose/.secrets
+
+.PHONY: deploy-check
+deploy-check: ## Check what is in deploy/: chart, image and compose project (with helm and a cluster where there are)
+	@deploy/check

@@ -142,6 +142,32 @@ guard:
 sources:
   kubernetes:
     type: kubernetes
+    secrets: {{ $v.watch.secrets }}
+    logs: {{ $v.watch.podLogs }}
+    metrics: {{ $v.watch.metrics }}
+    {{- if or $v.watch.namespaces $v.watch.namespacesDenied }}
+    namespaces:
+      allow: {{ toJson $v.watch.namespaces }}
+      deny: {{ toJson $v.watch.namespacesDenied }}
+    {{- end }}
+    {{- if gt (int $v.replicas) 1 }}
+    # Each replica watches its share; `index` comes from the pod's number.
+    shard:
+      of: {{ int $v.replicas }}
+    {{- end }}
+    {{- with $v.watch.kubeconfig }}
+    {{- if .existingSecret }}
+    kubeconfig: /etc/nightshift-kube/config
+    {{- end }}
+    {{- if .contexts }}
+    # This cluster, by the pod's own account, and the others.
+    clusters:
+      - { name: {{ $v.cluster | quote }}, context: '' }
+      {{- range .contexts }}
+      - { name: {{ . | quote }}, context: {{ . | quote }} }
+      {{- end }}
+    {{- end }}
+    {{- end }}
 actuators:
   kubernetes:
     type: kubernetes
