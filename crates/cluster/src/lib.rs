@@ -8,6 +8,7 @@
 #[cfg(any(test, feature = "test-support"))]
 pub mod cases;
 pub mod checks;
+mod concern;
 mod context;
 mod finding;
 mod join;
@@ -19,9 +20,10 @@ mod world;
 
 pub use context::{Context, Index, Options};
 pub use finding::{Cause, Fact, Finding, Grade};
-pub use join::{concerns, join};
+pub use concern::concerns;
+pub use join::join;
 pub use refs::ObjectRef;
-pub use report::{FaultReading, ReportConfig, Reporter, Told, entity_of};
+pub use report::{FaultReading, REACH, ReportConfig, Reporter, Told, entity_of};
 pub use world::{Key, LogTail, Look, Resource, Seen, Table, Usage, World};
 
 use nightshift_model::Timestamp;

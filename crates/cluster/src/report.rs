@@ -57,7 +57,12 @@ pub struct FaultReading {
     pub fault: FaultClass,
     /// 1 while it is found, else 0.
     pub value: f64,
+    /// Objects that suffer from it now, for the series [`REACH`].
+    pub reach: f64,
 }
+
+/// Series of how many objects suffer from a fault; its label `fault` is the slug.
+pub const REACH: &str = "kubernetes_fault_reach";
 
 /// What a look gives.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -94,10 +99,10 @@ impl Reporter {
     /// is neither there nor gone.
     pub fn step(&mut self, findings: &[Finding], blind: &BTreeSet<String>, now: Timestamp) -> Told {
         let mut told = Told::default();
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         for finding in findings.iter().filter(|f| f.severity.is_fault()) {
             let key = (finding.object.clone(), finding.fault);
-            seen.insert(key.clone());
+            seen.insert(key.clone(), finding.symptoms.len());
             let (score, description, sample) = (score_of(finding.severity), describe(finding), sample(finding));
             let full = self.open.len() >= OPEN_MAX && !self.open.contains_key(&key);
             match self.open.get_mut(&key) {
@@ -133,7 +138,7 @@ impl Reporter {
             }
         }
         for (key, open) in &mut self.open {
-            if seen.contains(key) || open.closed.is_some() || blind.contains(&open.object.kind) {
+            if seen.contains_key(key) || open.closed.is_some() || blind.contains(&open.object.kind) {
                 continue;
             }
             let since = *open.gone.get_or_insert(now);
@@ -150,7 +155,8 @@ impl Reporter {
             .map(|(key, o)| FaultReading {
                 entity: entity_of(&self.cluster, &o.object),
                 fault: o.fault,
-                value: if seen.contains(key) { 1.0 } else { 0.0 },
+                value: if seen.contains_key(key) { 1.0 } else { 0.0 },
+                reach: seen.get(key).map_or(0.0, |n| *n as f64),
             })
             .collect();
         told

@@ -254,6 +254,7 @@ const RULES: &[Rule] = rules! {
     Cpu Neither ["_cpu_", "_info_"];
 
     // Whether a fault is found on the objects: read to verify, judged by who found it.
+    Replicas Neither ["_kubernetes_fault_reach_"];
     Availability Neither ["_kubernetes_fault_"];
 
     // The end of things.
@@ -566,6 +567,7 @@ mod tests {
             ("jvm_gc_duration_seconds_sum", &[], "memory up"),
             ("up", &[], "availability down"),
             ("kubernetes_fault", &[], "availability neither"),
+            ("kubernetes_fault_reach", &[], "replicas neither"),
             ("probe_success", &[], "availability down"),
             ("service_request_rate", &[], "request_rate both"),
             ("service_error_rate_percent", &[], "error_ratio up"),
