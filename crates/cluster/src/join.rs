@@ -157,15 +157,6 @@ fn root(explainer: &[Option<usize>], start: usize) -> usize {
     at
 }
 
-/// Whether a finding belongs in a scan of one namespace: its object or cause is in it, or its object is of the whole
-/// cluster and it names, as cause or symptom, something of that namespace or the namespace itself.
-pub fn concerns(finding: &Finding, namespace: &str) -> bool {
-    let in_it = |o: &ObjectRef| o.namespace == namespace || (o.kind == "Namespace" && o.name == namespace);
-    in_it(&finding.object)
-        || in_it(&finding.cause.object)
-        || (finding.object.namespace.is_empty() && finding.symptoms.iter().any(in_it))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,11 +228,5 @@ mod tests {
         let b = Finding::new(FaultClass::CrashLoop, object("B"), "b");
         let advice = Finding::new(FaultClass::WorkloadAdvice, object("C"), "c").graded(Grade::Advice);
         assert_eq!(joined(vec![a, b, advice]).len(), 2);
-    }
-
-    #[test]
-    fn a_cluster_object_concerns_the_namespaces_it_touches() {
-        let node = Finding::new(FaultClass::NodeNotReady, ObjectRef::new("Node", "", "n1"), "n").hits(object("Pod"));
-        assert!(concerns(&node, "shop") && !concerns(&node, "bank"));
     }
 }

@@ -307,6 +307,13 @@ macro_rules! resources {
                 }
             }
 
+            /// Whether a namespace holds objects of a kind.
+            pub fn has_in_namespace(&self, resource: Resource, namespace: &str) -> bool {
+                match resource {
+                    $(Resource::$variant => self.$field.in_namespace(namespace).next().is_some(),)*
+                }
+            }
+
             /// How many objects of a kind are held.
             pub fn count(&self, resource: Resource) -> usize {
                 match resource {
