@@ -1,5 +1,6 @@
 //! Config maps and secrets: names, keys, sizes, hashes. Their values are dropped while they are read.
 
+use super::corefile::{COREFILE, Corefile};
 use super::meta::Meta;
 use super::value::Blob;
 use base64::Engine as _;
@@ -10,19 +11,37 @@ use std::collections::BTreeMap;
 const CERTIFICATE_BYTES_MAX: usize = 64 << 10;
 
 /// A config map.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ConfigMap {
     /// Metadata.
     pub metadata: Meta,
     /// Keys with what is kept of their values.
-    #[serde(deserialize_with = "open")]
     pub data: BTreeMap<String, Blob>,
     /// Keys with binary values.
-    #[serde(deserialize_with = "open")]
     pub binary_data: BTreeMap<String, Blob>,
     /// Never changes.
     pub immutable: bool,
+    /// What can be told of the configuration of cluster DNS, where it has one.
+    pub corefile: Option<Corefile>,
+}
+
+impl<'de> Deserialize<'de> for ConfigMap {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Raw {
+            metadata: Meta,
+            data: Option<BTreeMap<String, Option<String>>>,
+            #[serde(deserialize_with = "open")]
+            binary_data: BTreeMap<String, Blob>,
+            immutable: bool,
+        }
+        let raw = Raw::deserialize(d)?;
+        let texts = raw.data.unwrap_or_default();
+        let corefile = texts.get(COREFILE).map(|text| Corefile::read(text.as_deref().unwrap_or_default()));
+        let data = texts.into_iter().map(|(k, v)| (k, Blob::open(&v.unwrap_or_default()))).collect();
+        Ok(Self { metadata: raw.metadata, data, binary_data: raw.binary_data, immutable: raw.immutable, corefile })
+    }
 }
 
 /// A secret.

@@ -197,13 +197,51 @@ pub struct Parts {
     pub data: bool,
     /// `spec`.
     pub spec: bool,
+    /// `spec.selector`.
+    pub selector: bool,
+    /// Labels of `spec.template`.
+    pub template_labels: bool,
 }
 
-/// Of a tree of fields only the names at its top.
+/// Of a tree of fields only the few names that are asked for.
 fn parts<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Parts>, D::Error> {
-    let Some(tree) = Option::<BTreeMap<String, serde::de::IgnoredAny>>::deserialize(d)? else { return Ok(None) };
-    let has = |name: &str| tree.contains_key(name);
-    Ok(Some(Parts { data: has("f:data") || has("f:binaryData"), spec: has("f:spec") }))
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Tree {
+        #[serde(rename = "f:data")]
+        data: Option<serde::de::IgnoredAny>,
+        #[serde(rename = "f:binaryData")]
+        binary_data: Option<serde::de::IgnoredAny>,
+        #[serde(rename = "f:spec")]
+        spec: Option<Spec>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Spec {
+        #[serde(rename = "f:selector")]
+        selector: Option<serde::de::IgnoredAny>,
+        #[serde(rename = "f:template")]
+        template: Template,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Template {
+        #[serde(rename = "f:metadata")]
+        metadata: Metadata,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Metadata {
+        #[serde(rename = "f:labels")]
+        labels: Option<serde::de::IgnoredAny>,
+    }
+    let Some(tree) = Option::<Tree>::deserialize(d)? else { return Ok(None) };
+    Ok(Some(Parts {
+        data: tree.data.is_some() || tree.binary_data.is_some(),
+        spec: tree.spec.is_some(),
+        selector: tree.spec.as_ref().is_some_and(|s| s.selector.is_some()),
+        template_labels: tree.spec.as_ref().is_some_and(|s| s.template.metadata.labels.is_some()),
+    }))
 }
 
 /// A selector of labels. Absent and empty are not the same: see who uses it.

@@ -5,17 +5,20 @@
 
 mod access;
 mod config;
+mod corefile;
 mod custom;
 mod meta;
 mod network;
 mod node;
 mod pod;
 mod storage;
+pub(crate) mod text;
 mod value;
 mod workload;
 
 pub use access::*;
 pub use config::*;
+pub use corefile::Corefile;
 pub use custom::*;
 pub use meta::*;
 pub use network::*;

@@ -10,7 +10,7 @@ object! {
 }
 object! {
     /// An ingress.
-    Ingress { IngressSpec, Empty }
+    Ingress { IngressSpec, IngressStatus }
 }
 object! {
     /// A class of ingresses.
@@ -136,6 +136,22 @@ pub struct EndpointPort {
     pub name: Option<String>,
     /// Number.
     pub port: Option<i64>,
+}
+
+/// What is known of an ingress.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IngressStatus {
+    /// Addresses that somebody gave it.
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// Addresses under which something can be reached.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// They; what they are stays unread.
+    pub ingress: Many<serde::de::IgnoredAny>,
 }
 
 /// What an ingress wants.

@@ -18,19 +18,26 @@ pub struct Blob {
     /// `host` or `host:port` when the whole value is one, or is a URL (user names and passwords are left out). Never of
     /// a secret.
     pub endpoint: Option<Box<str>>,
+    /// Scheme of the URL that names that host (`http`, `jdbc:postgresql`), lower case.
+    pub scheme: Option<Box<str>>,
 }
 
 impl Blob {
     /// Of a value that is no secret.
     pub fn open(value: &str) -> Self {
-        Self { endpoint: endpoint(value).map(Into::into), ..Self::secret(value.as_bytes()) }
+        let (scheme, endpoint) = endpoint(value).unzip();
+        Self {
+            endpoint: endpoint.map(Into::into),
+            scheme: scheme.filter(|s| !s.is_empty()).map(Into::into),
+            ..Self::secret(value.as_bytes())
+        }
     }
 
     /// Of a secret.
     pub fn secret(value: &[u8]) -> Self {
         let digest = Sha256::digest(value);
         let hash = digest.iter().take(8).fold(0, |sum, b| (sum << 8) | u64::from(*b));
-        Self { size: value.len(), hash, endpoint: None }
+        Self { size: value.len(), hash, endpoint: None, scheme: None }
     }
 }
 
@@ -41,17 +48,20 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
-/// The `host[:port]` that a value is, or that its URL names.
-fn endpoint(value: &str) -> Option<String> {
+/// The scheme (empty without one) and `host[:port]` that a value is, or that its URL names.
+fn endpoint(value: &str) -> Option<(String, String)> {
     let value = value.trim();
     if value.is_empty() || value.len() > HOST_BYTES_MAX || value.contains(char::is_whitespace) {
         return None;
     }
-    let (is_url, rest) = match value.split_once("://") {
-        Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:".contains(c)) => (true, rest),
+    let (scheme, rest) = match value.split_once("://") {
+        Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:".contains(c)) => {
+            (Some(scheme), rest)
+        }
         Some(_) => return None,
-        None => (false, value),
+        None => (None, value),
     };
+    let is_url = scheme.is_some();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     // Credentials go; without a scheme an `@` makes it an address of something else.
     let host = match authority.rsplit_once('@') {
@@ -67,7 +77,8 @@ fn endpoint(value: &str) -> Option<String> {
     let good_name = !name.is_empty() && name.len() <= 253 && name.trim_end_matches('.').split('.').all(label);
     // A bare word or number alone is no host: something must say so.
     let says_so = is_url || port.is_some() || name.ends_with(".svc") || name.contains(".svc.");
-    (good_port && good_name && says_so).then(|| host.to_ascii_lowercase())
+    let scheme = scheme.unwrap_or_default().to_ascii_lowercase();
+    (good_port && good_name && says_so).then(|| (scheme, host.to_ascii_lowercase()))
 }
 
 /// The first word of a list, the rest unread: arguments may hold secrets.
@@ -112,7 +123,7 @@ mod tests {
             ("12:30:45", None),
             ("http://", None),
         ] {
-            assert_eq!(endpoint(value).as_deref(), found, "{value}");
+            assert_eq!(endpoint(value).map(|(_, host)| host).as_deref(), found, "{value}");
         }
     }
 

@@ -1,0 +1,72 @@
+//! Words for people: how long ago, how near two names are.
+
+use std::time::Duration;
+
+/// Longest name of which the distance is taken, bytes.
+const NAME_BYTES_MAX: usize = 253;
+
+/// How many letters must be put in, taken out or changed to make one name of the other; more than `max` counts as
+/// `max + 1`.
+pub(crate) fn distance(a: &str, b: &str, max: usize) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > max || a.len() > NAME_BYTES_MAX || b.len() > NAME_BYTES_MAX {
+        return max + 1;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut before = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = if x == y { before } else { 1 + before.min(row[j]).min(row[j + 1]) };
+            before = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()].min(max + 1)
+}
+
+/// Whether two names look like one with a slip: one or two letters of four or more, or one within the other.
+pub(crate) fn alike(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
+    let shorter = a.len().min(b.len());
+    let slips = if shorter >= 6 { 2 } else { 1 };
+    (shorter >= 3 && distance(a, b, slips) <= slips) || (shorter >= 3 && (a.contains(b) || b.contains(a)))
+}
+
+/// `2 minutes`: the largest unit that fits.
+pub(crate) fn span(time: Duration) -> String {
+    let secs = time.as_secs();
+    let (n, unit) = match secs {
+        0..=119 => (secs, "second"),
+        120..=7199 => (secs / 60, "minute"),
+        7200..=172_799 => (secs / 3600, "hour"),
+        _ => (secs / 86_400, "day"),
+    };
+    format!("{n} {unit}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_count_slips() {
+        for (a, b, d) in
+            [("web", "web", 0), ("web", "wed", 1), ("payments", "payment", 1), ("cart", "crat", 2), ("a", "xyz", 3)]
+        {
+            assert_eq!(distance(a, b, 2), d, "{a} {b}");
+            assert_eq!(distance(b, a, 2), d, "{b} {a}");
+        }
+        assert!(alike("payment", "payments") && alike("web-frontend", "web") && !alike("cart", "mail"));
+    }
+
+    #[test]
+    fn spans_are_short() {
+        for (secs, text) in
+            [(1, "1 second"), (119, "119 seconds"), (120, "2 minutes"), (90_000, "25 hours"), (864_000, "10 days")]
+        {
+            assert_eq!(span(Duration::from_secs(secs)), text);
+        }
+    }
+}
