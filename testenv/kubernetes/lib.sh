@@ -55,6 +55,24 @@ start_etcd() {
   wait_answer "$folder" etcd 30 "http://127.0.0.1:$client/health"
 }
 
+# with_nodes FOLDER: before its API server is started first: node-api will be there, and the way to the nodes.
+with_nodes() {
+  local folder=$1 socket=$1/nodes.sock
+  # The name of a socket has at most 107 bytes.
+  ((${#socket} <= 100)) || socket=$(mktemp -u "/tmp/nightshift-test.XXXXXX.sock")
+  printf '%s\n' "$socket" >"$folder/socket"
+  free_port >"$folder/node.port"
+  cat >"$folder/egress.yaml" <<EOF
+apiVersion: apiserver.k8s.io/v1beta1
+kind: EgressSelectorConfiguration
+egressSelections:
+- name: cluster
+  connection:
+    proxyProtocol: HTTPConnect
+    transport: {uds: {udsName: "$socket"}}
+EOF
+}
+
 # start_api FOLDER PORT ETCD_PORT [FLAG]…: does not wait. Keys and tokens stay what they are over a restart.
 start_api() {
   local folder=$1 port=$2 etcd=$3
@@ -64,6 +82,7 @@ start_api() {
   if [[ ! -s $folder/tokens.csv ]]; then
     (umask 077 && printf '%s,admin,admin,"system:masters"\n' "$(random_token)" >"$folder/tokens.csv")
   fi
+  [[ ! -s $folder/egress.yaml ]] || set -- "$@" --egress-selector-config-file="$folder/egress.yaml"
   spawn "$folder" kube-apiserver "$kube" kube-apiserver --cert-dir="$folder/certs" \
     --etcd-servers="http://127.0.0.1:$etcd" --secure-port="$port" \
     --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --endpoint-reconciler-type=none \
@@ -118,7 +137,6 @@ kctl() {
 # set for thousands of pods, and periods so short that a test need not wait for minutes.
 start_controllers() {
   local folder=$1
-  [[ -s $folder/node.port ]] || free_port >"$folder/node.port"
   alive "$folder" kube-controller-manager || spawn "$folder" kube-controller-manager "$kube" kube-controller-manager \
     --kubeconfig="$folder/kubeconfig" --service-account-private-key-file="$folder/sa.key" \
     --root-ca-file="$folder/certs/apiserver.crt" --use-service-account-credentials --leader-elect=false --secure-port=0 \
@@ -131,11 +149,12 @@ start_controllers() {
     --kubeconfig="$folder/kubeconfig" --leader-elect=false --secure-port=0 --kube-api-qps=1000 --kube-api-burst=2000
   mkdir -p -- "$folder/logs"
   alive "$folder" node-api || spawn "$folder" node-api "$kube" node-api \
-    --kubeconfig="$folder/kubeconfig" --port="$(<"$folder/node.port")" --logs="$folder/logs"
+    --kubeconfig="$folder/kubeconfig" --port="$(<"$folder/node.port")" \
+    --socket="$(<"$folder/socket")" --logs="$folder/logs"
   python3 "$TESTENV_ROOT/kubernetes/stages.py" >"$folder/stages.yaml"
   # A node with the label nightshift.test/silent is left alone: its kubelet has died.
   alive "$folder" kwok || spawn "$folder" kwok "$kwok" --kubeconfig="$folder/kubeconfig" --config="$folder/stages.yaml" \
-    --manage-nodes-with-label-selector='!nightshift.test/silent' --node-ip=127.0.0.1 --node-port="$(<"$folder/node.port")" \
+    --manage-nodes-with-label-selector='!nightshift.test/silent' \
     --node-lease-duration-seconds=40 --server-address=127.0.0.1:0 --cidr=10.240.0.1/12 --v=WARN
 }
 
@@ -154,4 +173,5 @@ first_objects() {
 stop_server() {
   local part
   for part in kwok node-api kube-scheduler kube-controller-manager kube-apiserver etcd; do halt "$1" "$part"; done
+  [[ ! -s $1/socket ]] || rm -f -- "$(<"$1/socket")"
 }

@@ -37,7 +37,7 @@ def waiting(reason, message, event, text=None):
 def crash(code, reason="Error", message="", events=(), **more):
     return {
         "class": "crash", "exit": code, "reason": reason, "message": message,
-        "events": [*[list(e) for e in events], ["BackOff", BACK_OFF]][-2:], **more,
+        "events": [*[list(e) for e in events], ["BackOff", BACK_OFF]], **more,
     }
 
 
@@ -63,7 +63,7 @@ FAULTS = {
     "exec-denied": crash(126, "StartError", 'failed to create containerd task: OCI runtime create failed: runc create failed: unable to start container process: exec: "/app/server": permission denied', [["Failed", 'Error: exec: "/app/server": permission denied']], waiting="RunContainerError"),
     "segfault": crash(139),
     "oom": crash(137, "OOMKilled"),
-    "liveness": crash(137, "Error", "", [["Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503"], ["Killing", "Container CONTAINER failed liveness probe, will be restarted"]][:2], keeps="running"),
+    "liveness": {**crash(137, keeps="running"), "events": [["Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503"], ["Killing", "Container CONTAINER failed liveness probe, will be restarted", "Normal"]]},
     "oom-recovered": {"class": "ready", "exit": 137, "reason": "OOMKilled", "events": []},
     "error-recovered": {"class": "ready", "exit": 1, "reason": "Error", "events": []},
     "restarting": {"class": "restarting", "exit": 1, "reason": "Error", "events": [["BackOff", BACK_OFF]]},
@@ -524,7 +524,7 @@ involvedObject:
 source:
   component: kubelet
   host: {{ .spec.nodeName | Quote }}
-type: {{ if $events }}Warning{{ else }}Normal{{ end }}
+type: {{ if and $events (lt (len $row) 3) }}Warning{{ else }}Normal{{ end }}
 {{ $last := eq $n (sub (len $events) 1 | int) }}
 reason: {{ if and $last (get $a "@A@event-reason") }}{{ get $a "@A@event-reason" | Quote }}{{ else }}{{ index $row 0 | Quote }}{{ end }}
 {{ $text := index $row 1 }}{{ if and $last (get $a "@A@event-message") }}{{ $text = get $a "@A@event-message" }}{{ end }}
@@ -556,15 +556,13 @@ conditions:
 {{ $h := adler32sum .metadata.name | int64 }}
 addresses:
 - type: InternalIP
-  address: 127.{{ add 1 (mod (div $h 62500) 250) }}.{{ mod (div $h 250) 250 }}.{{ add 1 (mod $h 250) }}
+  address: 10.{{ add 1 (mod (div $h 62500) 200) }}.{{ mod (div $h 250) 250 }}.{{ add 1 (mod $h 250) }}
 - type: Hostname
   address: {{ .metadata.name | Quote }}
 {{ end }}
-{{ with NodePort }}
 daemonEndpoints:
   kubeletEndpoint:
-    Port: {{ . }}
-{{ end }}
+    Port: 10250
 {{ range $list := list "allocatable" "capacity" }}
 {{ if not (get $.status $list) }}
 {{ $list }}:
@@ -639,16 +637,7 @@ spec:
   hostPath:
     path: /tmp/nightshift-test-volumes/{{ .metadata.uid }}
 """.replace("@P@", PROVISIONER)
-BIGGER = """
-apiVersion: v1
-kind: PersistentVolume
-metadata:
-  name: {{ .spec.volumeName }}
-spec:
-  capacity:
-    storage: {{ .spec.resources.requests.storage | Quote }}
-"""
-OURS = f'.metadata.annotations["volume.kubernetes.io/storage-provisioner"]'
+OURS = '.metadata.annotations["volume.kubernetes.io/storage-provisioner"]'
 
 # --- stages -------------------------------------------------------------------------------------------------------------
 
@@ -702,7 +691,7 @@ STAGES = [
     stage("claim-expand", "PersistentVolumeClaim", [
         CLAIM, HERE, jq(".status.phase", "Bound"),
         jq('if .status.capacity.storage == .spec.resources.requests.storage then "no" else "yes" end', "yes"),
-    ], [apply(BIGGER), status("capacity:\n  storage: {{ .spec.resources.requests.storage | Quote }}\n")], delay=300),
+    ], [apply(VOLUME), status("capacity:\n  storage: {{ .spec.resources.requests.storage | Quote }}\n")], delay=300),
     stage("volume-delete", "PersistentVolume", [
         jq('.metadata.annotations["pv.kubernetes.io/provisioned-by"]', PROVISIONER), HERE,
         jq(".spec.persistentVolumeReclaimPolicy", "Delete"), jq(".status.phase", "Released"),

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -249,15 +248,10 @@ func disk(text string) map[string]any {
 
 // summary is the kubelet's /stats/summary of the node whose address was asked.
 func (c *cluster) summary(r *http.Request) any {
-	host := localHost(r)
-	nodes, _ := c.nodes.List(labels.Everything())
-	at := slices.IndexFunc(nodes, func(node *corev1.Node) bool {
-		return slices.ContainsFunc(node.Status.Addresses, func(a corev1.NodeAddress) bool { return a.Address == host })
-	})
-	if at < 0 {
-		return status(404, metav1.StatusReasonNotFound, "no node has the address "+host)
+	node := c.nodeAt(localHost(r))
+	if node == nil {
+		return status(404, metav1.StatusReasonNotFound, "no node has the address "+localHost(r))
 	}
-	node := nodes[at]
 	figures := func(list corev1.ResourceList) (any, any) {
 		cpu, memory := list[corev1.ResourceCPU], list[corev1.ResourceMemory]
 		return map[string]any{"time": c.stamp(), "usageNanoCores": cpu.MilliValue() * 1_000_000},
@@ -300,9 +294,4 @@ func (c *cluster) summary(r *http.Request) any {
 		})
 	}
 	return map[string]any{"node": body, "pods": pods}
-}
-
-func localHost(r *http.Request) string {
-	address := fmt.Sprint(r.Context().Value(http.LocalAddrContextKey))
-	return address[:max(0, strings.LastIndexByte(address, ':'))]
 }

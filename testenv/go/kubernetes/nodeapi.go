@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,7 +42,8 @@ type cluster struct {
 func nodeAPI(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("node-api", flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "of an admin")
-	port := flags.Int("port", 0, "port on 127.0.0.1, and on the loopback address of each node")
+	port := flags.Int("port", 0, "of the metrics API, on 127.0.0.1")
+	socket := flags.String("socket", "", "of the way to the kubelets (see nodes.go)")
 	logs := flags.String("logs", "", "folder with NAMESPACE/POD/CONTAINER.log and .previous.log")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -70,41 +70,12 @@ func nodeAPI(ctx context.Context, args []string) error {
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
 		ReadHeaderTimeout: 10 * time.Second,
 	}
-	serve := func(address string) error {
-		listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address, *port))
-		if err != nil {
-			return err
-		}
-		go server.ServeTLS(listener, "", "")
-		return nil
-	}
-	if err := serve("127.0.0.1"); err != nil {
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", *port))
+	if err != nil {
 		return err
 	}
-
-	// A kubelet request does not name its node, so each node has a loopback address of its own.
-	var mutex sync.Mutex
-	served := map[string]bool{"127.0.0.1": true}
-	listen := func(object any) {
-		node, ok := object.(*corev1.Node)
-		if !ok {
-			return
-		}
-		mutex.Lock()
-		defer mutex.Unlock()
-		for _, address := range node.Status.Addresses {
-			if address.Type == corev1.NodeInternalIP && strings.HasPrefix(address.Address, "127.") && !served[address.Address] {
-				if err := serve(address.Address); err != nil {
-					fmt.Println("node-api:", err)
-				}
-				served[address.Address] = true
-			}
-		}
-	}
-	if _, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    listen,
-		UpdateFunc: func(_, object any) { listen(object) },
-	}); err != nil {
+	go server.ServeTLS(listener, "", "")
+	if err := c.serveNodes(server, *socket); err != nil {
 		return err
 	}
 	waiting := newWaitingPods(c)
