@@ -12,6 +12,7 @@ mod nodes;
 mod pods;
 mod policy;
 mod storage;
+mod words;
 mod workloads;
 
 use crate::{Context, Finding};
