@@ -1,5 +1,6 @@
 """The chart: lint, templates over a matrix of values, and what every rendering must hold."""
 
+import functools
 import json
 import tempfile
 from pathlib import Path
@@ -124,6 +125,31 @@ REFUSED = {
     "a misspelling": ({"act": {"namespace": ["shop"]}}, "namespace"),
     "a misspelling at the top": ({"replica": 1}, "replica"),
     "an unknown bus": ({"bus": {"type": "nats"}}, "bus/type"),
+}
+
+
+# What a chart that nobody has configured must be.
+SAFE = {
+    "act.enabled": False,
+    "act.namespaces": [],
+    "act.approval": "always",
+    "act.nodes": False,
+    "act.helmRollback": False,
+    "act.deleteStuckPods": False,
+    "watch.secrets": False,
+    "watch.kubeletStats": False,
+    "watch.apiServerMetrics": False,
+    "networkPolicy.enabled": True,
+    "podDisruptionBudget.enabled": True,
+    "leaderElection.enabled": True,
+    "serviceMonitor.enabled": False,
+    "detect.autoscaling.enabled": False,
+    "detect.autoscaling.minReplicas": 2,
+    "detect.autoscaling.maxReplicas": 10,
+    "detect.autoscaling.cpuPercent": 60,
+    "bus.type": "embedded",
+    "store.type": "sqlite",
+    "replicas": 1,
 }
 
 
@@ -274,6 +300,8 @@ def rights_are_exact(report: Report, name: str, values: dict, docs: list[dict]) 
 
 def run_matrix(report: Report, helm: str) -> None:
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    for path, want in SAFE.items():
+        report.same(functools.reduce(dict.__getitem__, path.split("."), defaults), want, f"values.yaml: {path}")
     schema_is_whole(report, defaults)
     binary = nightshift()
     if not binary:

@@ -87,7 +87,8 @@ class Kubectl:
         self.command = [*program, "--kubeconfig", config]
 
     def __call__(self, *args: object, docs: list[dict] | None = None):
-        text = None if docs is None else yaml.safe_dump_all(docs)
+        # JSON is YAML, and what `--raw` wants.
+        text = None if docs is None else "\n---\n".join(json.dumps(doc) for doc in docs)
         return run(*self.command, *args, text=text)
 
 
@@ -112,9 +113,8 @@ def definitions(report: Report, kubectl: Kubectl) -> bool:
         conditions = {c["type"]: c for c in json.loads(said.stdout)["status"]["conditions"]}
         odd = conditions.get("NonStructuralSchema", {}).get("message")
         report.check(not odd, f"{name}: {odd}")
-    for kind in GOOD:
-        answer = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", docs=[sample(kind)])
-        report.check(answer.returncode == 0, f"a {kind} as it should be is refused: {answer.stderr.strip()}")
+    answer = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", docs=[sample(kind) for kind in GOOD])
+    report.check(answer.returncode == 0, f"objects as they should be are refused: {answer.stderr.strip()}")
     for what, (kind, change) in BAD.items():
         answer = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", docs=[sample(kind, change)])
         report.check(answer.returncode != 0, f"{what}: is taken, and should be refused")
@@ -155,7 +155,9 @@ def table(report: Report, kubectl: Kubectl) -> None:
 def rules(kubectl: Kubectl, namespace: str) -> set[tuple[str, str, str]] | str:
     """All that the account may in a namespace, as the API server says; or why it does not say."""
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
-    answer = kubectl(f"--as={ACCOUNT}", "create", "--output=json", "-f", "-", docs=[review])
+    # Raw: kubectl's own validation would look at definitions, which the account may not be allowed to.
+    reviews = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    answer = kubectl(f"--as={ACCOUNT}", "create", "--raw", reviews, "-f", "-", docs=[review])
     if answer.returncode:
         return answer.stderr.strip()
     status = json.loads(answer.stdout)["status"]
@@ -201,7 +203,8 @@ def rights(report: Report, kubectl: Kubectl, name: str, values: dict, docs: list
         if report.check(isinstance(have, set), f"{name}: what the account may in {namespace}: {have}"):
             report.check(have <= want, f"{name}: in {namespace} the API server allows too much: {sorted(have - want)}")
             report.check(want <= have, f"{name}: in {namespace} the API server refuses: {sorted(want - have)}")
-    deeds(report, kubectl, name, acting["enabled"])
+    if name in ("read-only", "act, everything"):
+        deeds(report, kubectl, name, acting["enabled"])
     kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", docs=docs)
 
 
@@ -259,10 +262,9 @@ def start(report: Report) -> None:
             docs = [doc for doc in yaml.safe_load_all(answer.stdout) if doc]
             if "servicemonitors.monitoring.coreos.com" not in present:
                 docs = [doc for doc in docs if doc["kind"] != "ServiceMonitor"]
-            for server_side in ("--server-side=true", "--server-side=false"):
-                answer = kubectl("apply", server_side, "--dry-run=server", "--validate=strict", "-f", "-", docs=docs)
-                report.check(answer.returncode == 0, f"{name}: the API server refuses: {answer.stderr.strip()}")
-                report.check("would violate" not in answer.stderr, f"{name}: pod security: {answer.stderr.strip()}")
+            answer = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", docs=docs)
+            report.check(answer.returncode == 0, f"{name}: the API server refuses: {answer.stderr.strip()}")
+            report.check("would violate" not in answer.stderr, f"{name}: pod security: {answer.stderr.strip()}")
             if "detect" not in name and "files" not in name:
                 rights(report, kubectl, name, chart.merged(defaults, over), docs)
     finally:
