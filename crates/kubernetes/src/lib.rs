@@ -8,3 +8,15 @@
 //! is the builder that the binary hands over); findings become anomalies by `nightshift_cluster::Reporter`.
 //!
 //! Never here: what is wrong with a cluster (`nightshift-cluster`), what to do about it (`nightshift-plan`).
+
+mod client;
+mod discovery;
+mod list;
+mod logs;
+mod metrics;
+mod rights;
+pub mod scan;
+
+pub use client::{Access, ApiServer, KubeError};
+pub use discovery::{Endpoint, Kind, Served, discover};
+pub use list::list;

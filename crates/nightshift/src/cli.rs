@@ -1,7 +1,9 @@
 //! The command line: names, options and help. What each does lives in [`crate::commands`].
 
+mod k8s;
 mod model;
 
+pub use k8s::{K8sCommand, ScanArgs};
 pub use model::{ExportArgs, ModelCommand, ShadowArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -65,6 +67,9 @@ pub enum Command {
     KillSwitch(KillSwitchArgs),
     /// List the playbooks: those that ship and those of a configuration.
     Playbooks(PlaybooksArgs),
+    /// Kubernetes: what is wrong with a cluster, at once and without a server.
+    #[command(subcommand)]
+    K8s(K8sCommand),
     /// Replay recorded data through the same code that runs live.
     #[command(subcommand)]
     Backtest(Backtest),

@@ -13,6 +13,8 @@ pub enum Failure {
     Reported,
     /// Exit 1: somebody was asked and said no.
     Declined,
+    /// Exit 3: it worked, and found something wrong.
+    Found,
 }
 
 /// What a command gives back.
@@ -35,6 +37,7 @@ pub fn report(result: CommandResult, json: bool) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Reported) => return ExitCode::from(2),
         Err(Failure::Declined) => return ExitCode::from(1),
+        Err(Failure::Found) => return ExitCode::from(3),
         Err(Failure::Failed(e)) => (e, 1),
         Err(Failure::BadInput(e)) => (e, 2),
     };

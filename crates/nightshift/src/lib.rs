@@ -57,6 +57,7 @@ pub async fn dispatch(cli: Cli) -> CommandResult {
         Command::Replay(args) => commands::record::replay(&args, json).await,
         Command::KillSwitch(args) => commands::kill_switch::run(&args, json, clock).await,
         Command::Playbooks(args) => commands::playbooks::list(&args, json),
+        Command::K8s(command) => commands::k8s::run(&command, json, &*clock).await,
         Command::Backtest(command) => commands::backtest::run(&command),
         Command::Demo(args) => demo::run(&args, json).await,
         Command::Eval(args) => eval::run(&args, json),

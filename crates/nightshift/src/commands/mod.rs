@@ -8,6 +8,7 @@ pub mod decide;
 pub mod describe;
 pub mod incidents;
 pub mod init;
+pub mod k8s;
 pub mod kill_switch;
 pub mod model;
 pub mod playbooks;

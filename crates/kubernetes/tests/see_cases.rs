@@ -1,0 +1,110 @@
+//! Every case file on a real API server: each fault gives exactly the findings that it expects, each healthy twin none.
+//!
+//! The API server is alone (no controllers, no nodes): objects are created as the case has them, and statuses patched
+//! through their subresource. `CASE=name cargo test -p nightshift-kubernetes --test see_cases` runs those whose name or
+//! file has that text. Needs `NIGHTSHIFT_TEST_KUBE_SERVER` (`testenv/up kubernetes`); without, it says so and passes.
+
+mod see;
+
+use nightshift_cluster::cases::{self, Case};
+use nightshift_cluster::{Finding, Seen, World, concerns, scan};
+use nightshift_kubernetes::scan::{LookOptions, look};
+use see::{Api, Put, now};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A fault or a twin of a case.
+struct Variant<'a> {
+    file: &'a str,
+    case: &'a Case,
+    twin: Option<&'a str>,
+    namespace: String,
+}
+
+impl Variant<'_> {
+    fn objects(&self) -> Vec<serde_json::Value> {
+        let own = self.twin.map_or(&self.case.fault, |t| &self.case.healthy[t]);
+        let all = self.case.base.iter().chain(own);
+        all.map(|o| cases::fill(o, self.case, &self.namespace, now())).collect()
+    }
+
+    /// Whether its objects are all in its own namespace, so that others do not feel them.
+    fn keeps_to_itself(&self) -> bool {
+        self.objects()
+            .iter()
+            .all(|o| see::namespace(o) == Some(self.namespace.as_str()) || see::is_own_namespace(o, &self.namespace))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_is_found_on_an_api_server_and_every_twin_is_silent() {
+    let Some(api) = Api::start("see-cases").await else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cluster/cases");
+    let all = cases::load_all(&folder).unwrap();
+    let only = std::env::var("CASE").unwrap_or_default();
+    let mut variants = Vec::new();
+    for (file, case) in &all {
+        if !case.offline.is_empty() || (!case.name.contains(&only) && !file.contains(&only)) {
+            continue;
+        }
+        for twin in std::iter::once(None).chain(case.healthy.keys().map(|k| Some(k.as_str()))) {
+            variants.push(Variant { file, case, twin, namespace: cases::namespace_of(case, twin) });
+        }
+    }
+    let names: BTreeSet<&str> = variants.iter().map(|v| v.namespace.as_str()).collect();
+    assert_eq!(names.len(), variants.len(), "two variants have one namespace");
+    let objects: Vec<_> = variants.iter().flat_map(Variant::objects).collect();
+    api.define(&objects).await;
+
+    let (together, alone): (Vec<&Variant>, Vec<&Variant>) = variants.iter().partition(|v| v.keeps_to_itself());
+    let mut slips = Vec::new();
+    // Those that keep to themselves go on the server together and are looked at once.
+    let put = futures::future::join_all(together.iter().map(|v| api.put_all(&v.namespace, v.objects()))).await;
+    let world = see_all(&api).await;
+    for (variant, put) in together.iter().zip(put) {
+        slips.extend(judge(variant, &world, put));
+    }
+    for variant in &together {
+        api.forget_namespace(&variant.namespace).await;
+    }
+    for variant in &alone {
+        let put = api.put_all(&variant.namespace, variant.objects()).await;
+        let world = see_all(&api).await;
+        let made = put.made.clone();
+        slips.extend(judge(variant, &world, put));
+        api.remove(made).await;
+        api.forget_namespace(&variant.namespace).await;
+    }
+    let ran = variants.len();
+    println!("{ran} variants of {} cases, {} of them alone, {} wrong", all.len(), alone.len(), slips.len());
+    assert!(ran > 0 || all.is_empty(), "no case has `{only}` in its name");
+    slips.sort();
+    assert!(slips.is_empty(), "{} of {ran} wrong:\n{}", slips.len(), slips.join("\n"));
+}
+
+async fn see_all(api: &Api) -> World {
+    let options = LookOptions { no_logs: true, no_metrics: true, ..LookOptions::default() };
+    let sight = look(&api.server, &options).await.unwrap();
+    assert_eq!(sight.unseen, [], "an admin sees everything");
+    sight.world
+}
+
+fn judge(variant: &Variant<'_>, world: &World, put: Put) -> Option<String> {
+    let Variant { file, case, twin, namespace } = variant;
+    let twin_name = twin.unwrap_or("fault");
+    if !put.refused.is_empty() {
+        return Some(format!("{file}: {} ({twin_name}): the server refuses: {}", case.name, put.refused.join("; ")));
+    }
+    let mut world = world.clone();
+    for resource in nightshift_cluster::Resource::ALL {
+        if case.unseen.iter().any(|u| u == resource.plural()) {
+            world.clear(*resource, None);
+            world.set_seen(*resource, Seen::Refused("forbidden".into()));
+        }
+    }
+    let now = now();
+    cases::feed(&mut world, case, *twin, now);
+    let found: Vec<Finding> =
+        scan(&world, &cases::options(case), now).into_iter().filter(|f| concerns(&world, f, namespace)).collect();
+    cases::compare(case, *twin, &found).err().map(|e| format!("{file}: {e}"))
+}
