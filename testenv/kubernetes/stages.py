@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints kwok's stages: what nodes, pods and claims do in the test cluster, and how they fail.
+"""Prints kwok's configuration, its stages: what nodes, pods and claims do in the test cluster, and how they fail.
 
 A pod without a fault runs at once; a pod of a Job completes. A pod has a fault when
   - its annotation or label `nightshift.test/fault` names one of FAULTS below (`nightshift.test/fault-container` picks the
@@ -699,8 +699,16 @@ STAGES = [
 ]
 
 
+# Thousands of pods: the defaults are four at a time.
+SETTINGS = {
+    "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+    "kind": "KwokConfiguration",
+    "options": {"podPlayStageParallelism": 16, "nodePlayStageParallelism": 8, "nodeLeaseParallelism": 8, "podsOnNodeSyncParallelism": 8},
+}
+
+
 def main():
-    for item in STAGES:
+    for item in [SETTINGS, *STAGES]:
         print("---")
         print(json.dumps(item))
 

@@ -53,6 +53,7 @@ func nodeAPI(ctx context.Context, args []string) error {
 		return err
 	}
 	config.QPS = -1 // no limit of our own
+	config.ContentType = "application/vnd.kubernetes.protobuf"
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
