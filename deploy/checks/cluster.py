@@ -232,6 +232,38 @@ def deeds(report: Report, kubectl: Kubectl, name: str, acts: bool) -> None:
         report.same(tried(*args), "refused", f"{name}: {what}")
 
 
+def life(report: Report, kubectl: Kubectl, helm: str, config: str, pods_run: bool) -> None:
+    """Helm installs it, widens it, takes that back, and leaves nothing behind but the data."""
+    release = ("inst", CHART, "--namespace", ME, "--kubeconfig", config, *(("--wait", "--timeout", "90s") if pods_run else ()))
+    acting = ("--set", "act.enabled=true", "--set", f"act.namespaces={{{SHOP}}}", "--set", "act.nodes=true")
+
+    def names(kind: str, *where: str) -> list[str]:
+        listed = kubectl(*where, "get", kind, "--selector=app.kubernetes.io/instance=inst", "--output=name").stdout.split()
+        return [name for name in listed if ME in name or where]
+
+    for what, command, bound in (
+        ("install", ("install", *release), False),
+        ("widen", ("upgrade", *release, *acting), True),
+        # Without it Helm keeps the values of before.
+        ("narrow", ("upgrade", *release, "--reset-values"), False),
+    ):
+        answer = run(helm, *command)
+        report.check(answer.returncode == 0, f"helm, {what}: {answer.stderr.strip()}")
+        report.same(len(names("rolebinding", "-n", SHOP)), int(bound), f"helm, {what}: bindings where it may act")
+        report.same(len(names("clusterrolebinding")), 2 if bound else 1, f"helm, {what}: bindings in all namespaces")
+    if pods_run:
+        ready = kubectl("-n", ME, "get", "statefulset", "inst-nightshift", "--output=jsonpath={.status.readyReplicas}").stdout
+        report.same(ready, "1", "helm: pods that are ready")
+        budget = kubectl("-n", ME, "get", "pdb", "inst-nightshift", "--output=jsonpath={.status.disruptionsAllowed}").stdout
+        report.same(budget, "1", "helm: pods that a drain may take away")
+    answer = run(helm, "uninstall", "inst", "--namespace", ME, "--kubeconfig", config)
+    report.check(answer.returncode == 0, f"helm, uninstall: {answer.stderr.strip()}")
+    left = names("clusterrole,clusterrolebinding") + names("all,role,rolebinding,configmap,networkpolicy,pdb", "-n", ME)
+    report.check(not [name for name in left if not name.startswith("pod/")], f"helm, uninstall: leaves {left}")
+    kept = kubectl("-n", ME, "get", "pvc", "--output=name").stdout.split()
+    report.same(kept, ["persistentvolumeclaim/data-inst-nightshift-0"], "helm, uninstall: data that is kept")
+
+
 def start(report: Report) -> None:
     """Checks the chart against the cluster of NIGHTSHIFT_TEST_KUBECONFIG."""
     config, helm = os.environ.get("NIGHTSHIFT_TEST_KUBECONFIG"), tool("NIGHTSHIFT_TEST_HELM", "helm")
@@ -267,8 +299,13 @@ def start(report: Report) -> None:
             report.check("would violate" not in answer.stderr, f"{name}: pod security: {answer.stderr.strip()}")
             if "detect" not in name and "files" not in name:
                 rights(report, kubectl, name, chart.merged(defaults, over), docs)
+        # In the control plane of the tests pods run at once, whatever their image.
+        life(report, kubectl, helm, config, pods_run=bool(all_in_one))
     finally:
         kubectl("delete", "namespace", ME, SHOP, OTHER, "--ignore-not-found", "--wait=false")
+        if all_in_one:
+            # Other tests may use the definitions by now, and the control plane is thrown away.
+            return
         for file in sorted((CHART / "crds").glob("*.yaml")):
             name = yaml.safe_load(file.read_text())["metadata"]["name"]
             if f"/{name}" not in present:

@@ -83,7 +83,7 @@ ACT = {
 ACT_DELETE_STUCK_PODS = {("", "pods", "delete")}
 ACT_NODES = {("", "nodes", "patch")}
 ACT_HELM_ROLLBACK = {
-    *(("", "secrets", verb) for verb in ("get", "list", "create", "update", "patch")),
+    *(("", "secrets", verb) for verb in ("get", "list", "create", "patch")),
     *(("", kind, verb) for kind in ("services", "serviceaccounts") for verb in ("create", "patch")),
     *(("", kind, "create") for kind in ("configmaps", "persistentvolumeclaims")),
     *(("apps", kind, "create") for kind in ("deployments", "statefulsets", "daemonsets")),
