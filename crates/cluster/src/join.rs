@@ -126,7 +126,13 @@ fn explainer(
     if !finding.severity.is_fault() {
         return None;
     }
-    let own = if finding.generic { of(&finding.object, true) } else { None };
+    // Of two that only say that something is wrong with the object, the worse one speaks (on a tie the first).
+    let rival = || {
+        let rank = |j: usize| (drafts[j].severity, std::cmp::Reverse(j));
+        let others = faults_of.get(&finding.object)?.iter().copied();
+        others.filter(|j| rank(*j) > rank(i)).max_by_key(|j| rank(*j))
+    };
+    let own = if finding.generic { of(&finding.object, true).or_else(rival) } else { None };
     own.or_else(|| finding.explained_by.iter().filter(|o| **o != finding.object).find_map(|o| of(o, false))).or_else(
         || {
             let by = explained.get(&finding.object).filter(|_| BEHAVIOUR.contains(&finding.fault))?;
@@ -185,6 +191,14 @@ mod tests {
         assert_eq!(out.len(), 1);
         assert_eq!((out[0].fault, out[0].severity), (FaultClass::CrashLoop, Grade::Critical));
         assert_eq!(out[0].symptoms, [object("Ingress"), object("Pod"), object("Service")]);
+    }
+
+    #[test]
+    fn two_vague_findings_of_one_object_are_one() {
+        let a = Finding::new(FaultClass::JobFailed, object("Job"), "a").generic().graded(Grade::Medium);
+        let b = Finding::new(FaultClass::PodFailed, object("Job"), "b").generic();
+        let out = joined(vec![a, b]);
+        assert_eq!(out.iter().map(|f| f.fault).collect::<Vec<_>>(), [FaultClass::PodFailed]);
     }
 
     #[test]

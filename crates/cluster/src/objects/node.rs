@@ -151,6 +151,8 @@ pub struct Event {
     pub reporting_component: String,
     /// Who says it, in older events.
     pub source: EventSource,
+    /// What else it is about: of events on a policy, the object that breaks it.
+    pub related: Option<ObjectReference>,
 }
 
 /// How often a newer event was seen.
