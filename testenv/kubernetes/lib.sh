@@ -18,6 +18,7 @@ spawn() {
   shift 2
   setsid "$@" </dev/null >>"$folder/$name.log" 2>&1 &
   printf '%s\n' $! >"$folder/$name.pid"
+  disown $!
 }
 
 # alive FOLDER NAME. The number may have been given to another program since: ours has its folder among its arguments.
@@ -133,7 +134,7 @@ kctl() {
   "$kube" kubectl --kubeconfig "$folder/kubeconfig" "$@"
 }
 
-# start_controllers FOLDER: controller manager, scheduler, node-api and kwok, whichever does not run. Client limits are
+# start_controllers FOLDER: controller manager, scheduler and node-api, whichever does not run. Client limits are
 # set for thousands of pods, and periods so short that a test need not wait for minutes.
 start_controllers() {
   local folder=$1
@@ -151,6 +152,11 @@ start_controllers() {
   alive "$folder" node-api || spawn "$folder" node-api "$kube" node-api \
     --kubeconfig="$folder/kubeconfig" --port="$(<"$folder/node.port")" \
     --socket="$(<"$folder/socket")" --logs="$folder/logs"
+}
+
+# start_kwok FOLDER: it watches custom resources too, so their definitions must be there.
+start_kwok() {
+  local folder=$1
   python3 "$TESTENV_ROOT/kubernetes/stages.py" >"$folder/stages.yaml"
   # A node with the label nightshift.test/silent is left alone: its kubelet has died.
   alive "$folder" kwok || spawn "$folder" kwok "$kwok" --kubeconfig="$folder/kubeconfig" --config="$folder/stages.yaml" \
@@ -158,20 +164,36 @@ start_controllers() {
     --node-lease-duration-seconds=40 --server-address=127.0.0.1:0 --cidr=10.240.0.1/12 --v=WARN
 }
 
-# first_objects FOLDER: what a fresh cluster with controllers is given, and waits until it is in use.
+# first_objects FOLDER: what a fresh cluster with controllers is given; starts kwok and waits until all of it is in use.
 first_objects() {
   local folder=$1
   "$TESTENV_ROOT/kubernetes/objects" "$(<"$folder/node.port")" >"$folder/objects.yaml"
   kctl "$folder" create --validate=false -f "$folder/objects.yaml" >"$folder/objects.log" 2>&1 ||
     { tail -n 5 "$folder/objects.log" >&2; die "the first objects of $folder are refused"; }
-  kctl "$folder" wait --for=condition=Established --timeout=60s crd -l nightshift.test/loose=true >>"$folder/objects.log"
-  kctl "$folder" wait --for=condition=Ready --timeout=60s nodes --all >>"$folder/objects.log"
-  kctl "$folder" wait --for=condition=Available --timeout=60s apiservice/v1beta1.metrics.k8s.io >>"$folder/objects.log"
+  settle "$folder" Established crd -l nightshift.test/loose=true
+  start_kwok "$folder"
+  settle "$folder" Ready nodes --all
+  settle "$folder" Available apiservice/v1beta1.metrics.k8s.io
 }
 
-# stop_server FOLDER: clients first. An API server without its etcd holds its port for long.
+# settle FOLDER CONDITION OBJECTS…: until all of them have it. A `kubectl wait` fails on one that has no status yet.
+settle() {
+  local folder=$1 condition=$2
+  shift 2
+  wait_for 60 kctl "$folder" wait --for=condition="$condition" --timeout=60s "$@" ||
+    { kctl "$folder" get "$@" >&2; die "not all of \`$*\` are $condition after 60 s"; }
+}
+
+# stop_server FOLDER: with SIGKILL, as its data is thrown away: an API server takes ten seconds to end by itself.
 stop_server() {
-  local part
-  for part in kwok node-api kube-scheduler kube-controller-manager kube-apiserver etcd; do halt "$1" "$part"; done
+  local part pids=()
+  for part in kwok node-api kube-scheduler kube-controller-manager kube-apiserver etcd; do
+    ! alive "$1" "$part" || pids+=("$(<"$1/$part.pid")")
+    rm -f -- "$1/$part.pid"
+  done
+  if ((${#pids[@]})); then
+    kill -9 "${pids[@]}" 2>/dev/null || true
+    wait_for 10 not kill -0 "${pids[@]}" || warn "not all processes of $1 have ended: ${pids[*]}"
+  fi
   [[ ! -s $1/socket ]] || rm -f -- "$(<"$1/socket")"
 }

@@ -12,7 +12,9 @@ So a new template without the cause heals the workload, and so does removing the
 
 Others: `nightshift.test/keep` (a deleted pod stays), `…/run-for` (a Job's pod, default 500ms), `…/delay` (between two
 steps of a fault); on nodes `nightshift.test/node` (see NODE_FAULTS). Claims of a class whose provisioner is
-`nightshift.test/volume` get a volume, also a bigger one.
+`nightshift.test/volume` get a volume, also a bigger one. An Argo CD Application carries out its `operation` (with the
+annotation `nightshift.test/fault: sync` it fails), a CloudNativePG Cluster makes `targetPrimary` its primary (with
+`nightshift.test/fault: promotion` it does not).
 """
 import json
 
@@ -637,6 +639,47 @@ spec:
   hostPath:
     path: /tmp/nightshift-test-volumes/{{ .metadata.uid }}
 """.replace("@P@", PROVISIONER)
+# What the controllers of some custom resources would do: Argo CD carries out an operation, CloudNativePG a promotion.
+ARGO = """
+{{ $now := now | date "2006-01-02T15:04:05Z07:00" }}
+{{ $failed := get (or .metadata.annotations dict) "@A@fault" }}
+{{ $revision := dig "operation" "sync" "revision" "" . }}
+{{ $revision = or $revision (dig "spec" "source" "targetRevision" "" .) "HEAD" }}
+{{ $history := dig "status" "history" (list) . }}
+{{ $id := 0 }}{{ range $history }}{{ $id = max $id (add 1 (atoi (print .id))) }}{{ end }}
+operation: null
+status:
+  operationState:
+    operation:
+{{ YAML .operation 3 }}
+    phase: {{ ternary "Failed" "Succeeded" (eq (print $failed) "sync") }}
+    message: {{ ternary "one or more objects failed to apply" "successfully synced (all tasks run)" (eq (print $failed) "sync") | Quote }}
+    startedAt: {{ $now | Quote }}
+    finishedAt: {{ $now | Quote }}
+    syncResult:
+      revision: {{ $revision | Quote }}
+  {{ if ne (print $failed) "sync" }}
+  sync:
+    status: Synced
+    revision: {{ $revision | Quote }}
+  health:
+    status: Healthy
+  history:
+  {{ if $history }}
+{{ YAML $history 1 }}
+  {{ end }}
+  - id: {{ $id }}
+    revision: {{ $revision | Quote }}
+    deployedAt: {{ $now | Quote }}
+    source:
+{{ YAML (dig "operation" "sync" "source" (dig "spec" "source" (dict) .) .) 3 }}
+  {{ end }}
+""".replace("@A@", A)
+PROMOTED = """
+currentPrimary: {{ .status.targetPrimary | Quote }}
+currentPrimaryTimestamp: {{ now | date "2006-01-02T15:04:05.000000Z07:00" | Quote }}
+phase: Cluster in healthy state
+"""
 OURS = '.metadata.annotations["volume.kubernetes.io/storage-provisioner"]'
 
 # --- stages -------------------------------------------------------------------------------------------------------------
@@ -650,8 +693,8 @@ def jq(key, *values, absent=False, unless=False):
     return {"jq": entry}
 
 
-def stage(name, kind, when, steps, delay=None, delay_from=None):
-    spec = {"resourceRef": {"apiGroup": "v1", "kind": kind}, "selector": {"matchExpressions": when}, "steps": steps}
+def stage(name, kind, when, steps, delay=None, delay_from=None, group="v1"):
+    spec = {"resourceRef": {"apiGroup": group, "kind": kind}, "selector": {"matchExpressions": when}, "steps": steps}
     if delay is not None or delay_from:
         spec["delay"] = {"durationMilliseconds": delay or 0}
         if delay_from:
@@ -696,6 +739,13 @@ STAGES = [
         jq('.metadata.annotations["pv.kubernetes.io/provisioned-by"]', PROVISIONER), HERE,
         jq(".spec.persistentVolumeReclaimPolicy", "Delete"), jq(".status.phase", "Released"),
     ], [{"delete": True}]),
+    stage("argo-operation", "Application", [HERE, jq(".operation")], [
+        {"patch": {"type": "merge", "template": ARGO}},
+    ], delay=500, group="argoproj.io/v1alpha1"),
+    stage("postgres-promotion", "Cluster", [
+        HERE, jq('if .status.targetPrimary != null and .status.targetPrimary != .status.currentPrimary then "yes" else "no" end', "yes"),
+        jq(f'.metadata.annotations["{A}fault"]', "promotion", unless=True),
+    ], [{"patch": {"subresource": "status", "root": "status", "type": "merge", "template": PROMOTED}}], delay=500, group="postgresql.cnpg.io/v1"),
 ]
 
 
