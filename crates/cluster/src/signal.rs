@@ -43,3 +43,6 @@ pub const CPU_THROTTLED_RATIO: &str = "cpu_throttled_ratio";
 /// Of a pod, followed by `/` and a container's name: how fast its working set grows, bytes per second over half an hour
 /// or more; may be negative.
 pub const MEMORY_GROWTH_BYTES_PER_SEC: &str = "memory_growth_bytes_per_sec";
+/// Of the workload that serves cluster DNS: 99th percentile of the time of its answers, seconds
+/// (`coredns_dns_request_duration_seconds`).
+pub const DNS_LATENCY_P99_SECS: &str = "dns_latency_p99_secs";

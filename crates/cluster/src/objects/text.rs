@@ -31,7 +31,7 @@ pub(crate) fn alike(a: &str, b: &str) -> bool {
     }
     let shorter = a.len().min(b.len());
     let slips = if shorter >= 6 { 2 } else { 1 };
-    (shorter >= 3 && distance(a, b, slips) <= slips) || (shorter >= 3 && (a.contains(b) || b.contains(a)))
+    shorter >= 3 && (distance(a, b, slips) <= slips || a.contains(b) || b.contains(a))
 }
 
 /// `2 minutes`: the largest unit that fits.
