@@ -2,13 +2,14 @@
 
 import functools
 import json
+import re
 import tempfile
 from pathlib import Path
 
 import yaml
 
 from . import expected, objects
-from .report import CHART, Report, nightshift, run, tool
+from .report import CHART, ROOT, Report, nightshift, run, tool
 
 try:
     import tomllib
@@ -330,6 +331,18 @@ def run_matrix(report: Report, helm: str) -> None:
         report.check(says in said or says in answer.stderr, f"{name}: the refusal does not say `{says}`: {answer.stderr.strip()}")
 
 
+def sight_is_whole(report: Report) -> None:
+    """What the program watches may be read, and nothing is read that nobody looks at."""
+    everything = {"podLogs": True, "metrics": False, "secrets": True, "kubeletStats": False, "customResources": True}
+    rights = expected.read_namespaced(everything) | expected.read_cluster(everything)
+    readable = {(group, resource) for group, resource, verb in rights if verb == "list"}
+    watched = expected.tables()
+    report.check(len(watched) > 50, f"only {len(watched)} kinds were read from crates/cluster: has the form of its lists changed?")
+    report.check(watched <= readable, f"watched, and not to be read with the chart's rights: {sorted(watched - readable)}")
+    spare = readable - watched - expected.NO_TABLE
+    report.check(not spare, f"may be read, and nobody looks at it: {sorted(spare)}")
+
+
 def run_lint(report: Report, helm: str) -> None:
     for name in ("read-only", "act, everything", "detect workers by lag"):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -355,11 +368,42 @@ def definitions(report: Report) -> None:
     columns = yaml.safe_load((CHART / "crds" / "incidents.yaml").read_text())["spec"]["versions"][0]["additionalPrinterColumns"]
     shown = [column["name"] for column in columns if not column.get("priority")]
     report.same(shown, ["ID", "Severity", "Status", "Cause", "Age"], "columns of `kubectl get incidents`")
+    words_are_ours(report)
+
+
+def words_are_ours(report: Report) -> None:
+    """Keys and words of the definitions are those of the program."""
+    schema = {file.stem: yaml.safe_load(file.read_text())["spec"]["versions"][0]["schema"] for file in (CHART / "crds").glob("*.yaml")}
+    spec = schema["playbooks"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    step = spec["steps"]["items"]["properties"]
+    source = (ROOT / "crates" / "plan" / "src" / "read" / "keys.rs").read_text()
+    for name, have in (
+        ("TOP", spec),
+        ("PARAM", spec["params"]["additionalProperties"]["properties"]),
+        ("STEP", step),
+        ("CANARY", step["canary"]["properties"]),
+        ("VERIFY", spec["verify"]["properties"]),
+    ):
+        listed = re.search(rf"const {name}: &\[&str\] =\s*&\[(.*?)\];", source, re.S)
+        want = set(re.findall(r'"(\w+)"', listed.group(1))) if listed else set()
+        report.same(set(have), want, f"playbooks.yaml: keys {name} of crates/plan/src/read/keys.rs")
+    status = schema["incidents"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    model = ROOT / "crates" / "model" / "src"
+    for file, kind, have in (
+        ("incident.rs", "IncidentStatus", status["state"]["enum"]),
+        ("severity.rs", "Severity", status["severity"]["enum"]),
+        ("action.rs", "Operation", status["lastAction"]["properties"]["operation"]["enum"]),
+        ("action.rs", "ActionOutcome", status["lastAction"]["properties"]["outcome"]["enum"]),
+        ("verdict.rs", "Decision", status["plan"]["properties"]["verdict"]["enum"]),
+    ):
+        body = (model / file).read_text().split(f"impl {kind} {{", 1)[-1].split("as_str", 1)[-1].split("\n    }\n", 1)[0]
+        report.same(set(have), set(re.findall(r'Self::\w+ => "(\w+)"', body)), f"incidents.yaml: words of {kind}")
 
 
 def start(report: Report) -> None:
     """Checks the chart."""
     definitions(report)
+    sight_is_whole(report)
     helm = tool("NIGHTSHIFT_TEST_HELM", "helm")
     if not helm:
         report.skip("chart: there is no helm; `testenv/up kubernetes` builds one and sets NIGHTSHIFT_TEST_HELM")

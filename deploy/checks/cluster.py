@@ -11,7 +11,7 @@ import time
 import yaml
 
 from . import chart, expected
-from .report import CHART, Report, run, tool
+from .report import CHART, ROOT, Report, run, tool
 
 ME = f"nightshift-check-{os.getpid()}"
 SHOP, OTHER = f"{ME}-shop", f"{ME}-other"
@@ -115,6 +115,15 @@ def definitions(report: Report, kubectl: Kubectl) -> bool:
         report.check(not odd, f"{name}: {odd}")
     answer = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", docs=[sample(kind) for kind in GOOD])
     report.check(answer.returncode == 0, f"objects as they should be are refused: {answer.stderr.strip()}")
+    # Every playbook that ships can be handed over as an object.
+    shipped = []
+    for file in sorted((ROOT / "playbooks").glob("*.yaml")):
+        spec = yaml.safe_load(file.read_text())
+        meta = {"name": spec["name"].replace("_", "-"), "namespace": ME}
+        shipped.append({"apiVersion": "nightshift.dev/v1alpha1", "kind": "Playbook", "metadata": meta, "spec": spec})
+    report.check(len(shipped) > 10, "no playbooks were found")
+    answer = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", docs=shipped)
+    report.check(answer.returncode == 0, f"playbooks that ship are refused as objects: {answer.stderr.strip()}")
     for what, (kind, change) in BAD.items():
         answer = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", docs=[sample(kind, change)])
         report.check(answer.returncode != 0, f"{what}: is taken, and should be refused")

@@ -4,6 +4,10 @@ The chart's templates must give exactly these: a right too many is a hole, one t
 one side says why on the other.
 """
 
+import re
+
+from .report import ROOT
+
 READ = ("get", "list", "watch")
 
 # (API group, resource): kinds in namespaces.
@@ -21,22 +25,20 @@ NAMESPACED = {
 }
 NAMESPACED_OF_OTHERS = {
     "gateway.networking.k8s.io": "gateways httproutes grpcroutes referencegrants",
-    "argoproj.io": "applications appprojects",
+    "argoproj.io": "applications appprojects rollouts",
     "kyverno.io": "policies policyexceptions",
     "wgpolicyk8s.io": "policyreports",
     "openreports.io": "reports",
     "cert-manager.io": "certificates certificaterequests issuers",
-    "acme.cert-manager.io": "orders challenges",
     "kustomize.toolkit.fluxcd.io": "kustomizations",
     "helm.toolkit.fluxcd.io": "helmreleases",
-    "source.toolkit.fluxcd.io": "gitrepositories ocirepositories helmrepositories helmcharts buckets",
+    "source.toolkit.fluxcd.io": "gitrepositories ocirepositories helmrepositories",
     "keda.sh": "scaledobjects scaledjobs triggerauthentications",
-    "monitoring.coreos.com": "prometheuses prometheusagents prometheusrules alertmanagers alertmanagerconfigs servicemonitors"
-    " podmonitors probes scrapeconfigs thanosrulers",
-    "postgresql.cnpg.io": "clusters backups scheduledbackups poolers",
-    "operators.coreos.com": "subscriptions installplans clusterserviceversions catalogsources operatorgroups",
-    "networking.istio.io": "virtualservices destinationrules gateways serviceentries sidecars",
-    "security.istio.io": "peerauthentications authorizationpolicies requestauthentications",
+    "monitoring.coreos.com": "prometheuses prometheusrules alertmanagers alertmanagerconfigs servicemonitors podmonitors",
+    "postgresql.cnpg.io": "clusters",
+    "operators.coreos.com": "subscriptions installplans clusterserviceversions catalogsources",
+    "networking.istio.io": "virtualservices destinationrules sidecars",
+    "security.istio.io": "peerauthentications authorizationpolicies",
 }
 CLUSTER = {
     "": "nodes namespaces persistentvolumes",
@@ -55,8 +57,17 @@ CLUSTER_OF_OTHERS = {
     "wgpolicyk8s.io": "clusterpolicyreports",
     "openreports.io": "clusterreports",
     "cert-manager.io": "clusterissuers",
-    "keda.sh": "clustertriggerauthentications",
-    "operators.coreos.com": "operators",
+}
+# Read beside what `nightshift-cluster` keeps a table of: by the actuator (revisions to go back to, projects of
+# applications), or to tell what is served and what volumes wait for.
+NO_TABLE = {
+    ("apps", "controllerrevisions"),
+    ("argoproj.io", "appprojects"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("events.k8s.io", "events"),
+    ("", "endpoints"),
 }
 
 # (API group, resource, verb) in a namespace where it may act.
@@ -146,3 +157,21 @@ def act(values: dict) -> set[tuple[str, str, str]]:
     if values["helmRollback"]:
         rights |= ACT_HELM_ROLLBACK
     return rights
+
+
+def tables() -> set[tuple[str, str]]:
+    """(API group, plural) of every kind that the program watches, from the two lists in its source."""
+    cluster = ROOT / "crates" / "cluster" / "src"
+    row = r'^    \w+ \w+ \w+ "([^"]*)" "v\w+" "([a-z]+)" "\w+" (?:true|false);$'
+    known = set(re.findall(row, (cluster / "world.rs").read_text(), re.M))
+    custom = (cluster / "objects" / "custom.rs").read_text()
+    listed = custom[custom.index("pub const CUSTOM_KINDS") :].split("];", 1)[0]
+    return known | {(group, plural(kind)) for group, kind in re.findall(r'\("([^"]+)", "(\w+)"\)', listed)}
+
+
+def plural(kind: str) -> str:
+    """Name in URLs of a kind, as these projects form it."""
+    name = kind.lower()
+    if name.endswith("y"):
+        return name[:-1] + "ies"
+    return name + ("es" if name.endswith("s") else "s")

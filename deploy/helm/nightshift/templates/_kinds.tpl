@@ -64,7 +64,7 @@ namespace and the ClusterRole can never differ.
   resources: [gateways, httproutes, grpcroutes, referencegrants]
   verbs: [get, list, watch]
 - apiGroups: [argoproj.io]
-  resources: [applications, appprojects]
+  resources: [applications, appprojects, rollouts]
   verbs: [get, list, watch]
 - apiGroups: [kyverno.io]
   resources: [policies, policyexceptions]
@@ -78,9 +78,6 @@ namespace and the ClusterRole can never differ.
 - apiGroups: [cert-manager.io]
   resources: [certificates, certificaterequests, issuers]
   verbs: [get, list, watch]
-- apiGroups: [acme.cert-manager.io]
-  resources: [orders, challenges]
-  verbs: [get, list, watch]
 - apiGroups: [kustomize.toolkit.fluxcd.io]
   resources: [kustomizations]
   verbs: [get, list, watch]
@@ -88,35 +85,25 @@ namespace and the ClusterRole can never differ.
   resources: [helmreleases]
   verbs: [get, list, watch]
 - apiGroups: [source.toolkit.fluxcd.io]
-  resources: [gitrepositories, ocirepositories, helmrepositories, helmcharts, buckets]
+  resources: [gitrepositories, ocirepositories, helmrepositories]
   verbs: [get, list, watch]
 - apiGroups: [keda.sh]
   resources: [scaledobjects, scaledjobs, triggerauthentications]
   verbs: [get, list, watch]
 - apiGroups: [monitoring.coreos.com]
-  resources:
-    - prometheuses
-    - prometheusagents
-    - prometheusrules
-    - alertmanagers
-    - alertmanagerconfigs
-    - servicemonitors
-    - podmonitors
-    - probes
-    - scrapeconfigs
-    - thanosrulers
+  resources: [prometheuses, prometheusrules, alertmanagers, alertmanagerconfigs, servicemonitors, podmonitors]
   verbs: [get, list, watch]
 - apiGroups: [postgresql.cnpg.io]
-  resources: [clusters, backups, scheduledbackups, poolers]
+  resources: [clusters]
   verbs: [get, list, watch]
 - apiGroups: [operators.coreos.com]
-  resources: [subscriptions, installplans, clusterserviceversions, catalogsources, operatorgroups]
+  resources: [subscriptions, installplans, clusterserviceversions, catalogsources]
   verbs: [get, list, watch]
 - apiGroups: [networking.istio.io]
-  resources: [virtualservices, destinationrules, gateways, serviceentries, sidecars]
+  resources: [virtualservices, destinationrules, sidecars]
   verbs: [get, list, watch]
 - apiGroups: [security.istio.io]
-  resources: [peerauthentications, authorizationpolicies, requestauthentications]
+  resources: [peerauthentications, authorizationpolicies]
   verbs: [get, list, watch]
 {{- end }}
 {{- end }}
@@ -179,12 +166,6 @@ namespace and the ClusterRole can never differ.
   verbs: [get, list, watch]
 - apiGroups: [cert-manager.io]
   resources: [clusterissuers]
-  verbs: [get, list, watch]
-- apiGroups: [keda.sh]
-  resources: [clustertriggerauthentications]
-  verbs: [get, list, watch]
-- apiGroups: [operators.coreos.com]
-  resources: [operators]
   verbs: [get, list, watch]
 {{- end }}
 {{- end }}
