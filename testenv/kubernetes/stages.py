@@ -11,9 +11,11 @@ A pod without a fault runs at once; a pod of a Job completes. A pod has a fault 
 So a new template without the cause heals the workload, and so does removing the annotation from the pod itself.
 
 Others: `nightshift.test/keep` (a deleted pod stays), `…/run-for` (a Job's pod, default 500ms), `…/delay` (between two
-steps of a fault); on nodes `nightshift.test/node` (see NODE_FAULTS). Claims of a class whose provisioner is
-`nightshift.test/volume` get a volume, also a bigger one. An Argo CD Application carries out its `operation` (with the
-annotation `nightshift.test/fault: sync` it fails), a CloudNativePG Cluster makes `targetPrimary` its primary (with
+steps of a fault). On nodes `nightshift.test/node` (see NODE_FAULTS; the pods of such a node stay ready), and the label
+`nightshift.test/silent`: its kubelet is dead, and after 25 s the node and its pods are not ready.
+Claims of a class whose provisioner is `nightshift.test/volume` get a volume, also a bigger one (with the annotation
+`nightshift.test/fault: provisioning` none). An Argo CD Application carries out its `operation` (with
+`nightshift.test/fault: sync` it fails), a CloudNativePG Cluster makes `targetPrimary` its primary (with
 `nightshift.test/fault: promotion` it does not).
 """
 import json
@@ -639,6 +641,29 @@ spec:
   hostPath:
     path: /tmp/nightshift-test-volumes/{{ .metadata.uid }}
 """.replace("@P@", PROVISIONER)
+CLAIM_EVENT = """
+{{ $now := Now }}
+apiVersion: v1
+kind: Event
+metadata:
+  name: {{ printf "%s.provisioning" .metadata.name | Quote }}
+  namespace: {{ .metadata.namespace }}
+involvedObject:
+  kind: PersistentVolumeClaim
+  apiVersion: v1
+  name: {{ .metadata.name | Quote }}
+  namespace: {{ .metadata.namespace }}
+  uid: {{ .metadata.uid | Quote }}
+source:
+  component: @P@
+type: Warning
+reason: ProvisioningFailed
+message: {{ printf "failed to provision volume with StorageClass %q: rpc error: code = ResourceExhausted desc = the pool has no space left" .spec.storageClassName | Quote }}
+firstTimestamp: {{ $now | Quote }}
+lastTimestamp: {{ $now | Quote }}
+count: 3
+""".replace("@P@", PROVISIONER)
+
 # What the controllers of some custom resources would do: Argo CD carries out an operation, CloudNativePG a promotion.
 ARGO = """
 {{ $now := now | date "2006-01-02T15:04:05Z07:00" }}
@@ -730,7 +755,12 @@ STAGES = [
     ], [apply(event(0)), apply(event(1)), status(FAULT)], delay=1000, delay_from=FAULT_DELAY),
     stage("node-change", "Node", [HERE, jq(NODE_CHANGED, "yes")], [apply(NODE_EVENT), status(NODE)]),
     stage("node-heartbeat", "Node", [HERE, jq(NODE_CHANGED, "no")], [status(NODE)], delay=60000),
-    stage("claim-provision", "PersistentVolumeClaim", [CLAIM, HERE, jq(".spec.volumeName", absent=True)], [apply(VOLUME)]),
+    stage("claim-provision", "PersistentVolumeClaim", [
+        CLAIM, HERE, jq(".spec.volumeName", absent=True), jq(f'.metadata.annotations["{A}fault"]', "provisioning", unless=True),
+    ], [apply(VOLUME)]),
+    stage("claim-fault", "PersistentVolumeClaim", [
+        CLAIM, HERE, jq(".spec.volumeName", absent=True), jq(f'.metadata.annotations["{A}fault"]', "provisioning"),
+    ], [apply(CLAIM_EVENT)], delay=200),
     stage("claim-expand", "PersistentVolumeClaim", [
         CLAIM, HERE, jq(".status.phase", "Bound"),
         jq('if .status.capacity.storage == .spec.resources.requests.storage then "no" else "yes" end', "yes"),

@@ -18,7 +18,14 @@ import (
 // The API server passes no request on to a kubelet on a loopback address, and a kubelet is not told the name of its node
 // by a request. So nodes have addresses that do not exist, and the API server is configured (egress selector) to go to
 // its cluster through an HTTP proxy on a socket, which is here: a connection to the address of a node is served in place, with that
-// address as its local end, and any other (webhooks, the metrics API) is passed on.
+// address as its local end; one to a service or pod is refused, as no process is behind it; any other (webhooks by URL, the
+// metrics API) is passed on.
+
+// Addresses of services and pods, as testenv/kubernetes/lib.sh gives them out.
+var (
+	_, services, _ = net.ParseCIDR("10.96.0.0/16")
+	_, pods, _     = net.ParseCIDR("10.240.0.0/12")
+)
 
 // nodeConnection has the address of a node as its local end.
 type nodeConnection struct {
@@ -56,6 +63,11 @@ func (c *cluster) serveNodes(server *http.Server, socket string) error {
 		}
 		if r.Method != http.MethodConnect || err != nil {
 			http.Error(w, "CONNECT host:port is all this can do", http.StatusMethodNotAllowed)
+			return
+		}
+		if ip := net.ParseIP(host); ip != nil && (services.Contains(ip) || pods.Contains(ip)) {
+			// nobody is there, and to find that out by a timeout would hold up what waits for a webhook
+			http.Error(w, "connect: connection refused", http.StatusBadGateway)
 			return
 		}
 		var upstream net.Conn
