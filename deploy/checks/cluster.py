@@ -6,12 +6,14 @@ everything else is sent with `--dry-run=server`.
 
 import json
 import os
+import re
+import tempfile
 import time
 
 import yaml
 
 from . import chart, expected
-from .report import CHART, ROOT, Report, run, tool
+from .report import CHART, ROOT, Report, nightshift, run, tool
 
 ME = f"nightshift-check-{os.getpid()}"
 SHOP, OTHER = f"{ME}-shop", f"{ME}-other"
@@ -37,6 +39,9 @@ RENDERED = {
     "detect workers by lag": {**chart.RENDERS["detect workers by lag"], "replicas": 3, "serviceMonitor": {"enabled": True}},
     "with files": chart.RENDERS["with files"],
 }
+
+# What a scan with these rights cannot see.
+SCANNED = {"read-only": {"secrets"}, "read-only, all that can be read": set()}
 
 GOOD = {
     "playbook": {
@@ -212,9 +217,29 @@ def rights(report: Report, kubectl: Kubectl, name: str, values: dict, docs: list
         if report.check(isinstance(have, set), f"{name}: what the account may in {namespace}: {have}"):
             report.check(have <= want, f"{name}: in {namespace} the API server allows too much: {sorted(have - want)}")
             report.check(want <= have, f"{name}: in {namespace} the API server refuses: {sorted(want - have)}")
+    if name in SCANNED:
+        scan(report, kubectl, name, SCANNED[name])
     if name in ("read-only", "act, everything"):
         deeds(report, kubectl, name, acting["enabled"])
     kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", docs=docs)
+
+
+def scan(report: Report, kubectl: Kubectl, name: str, unseen: set[str]) -> None:
+    """The program itself, with these rights and no others: it sees all but what was kept from it, and says so."""
+    binary = nightshift()
+    if not binary or run(binary, "k8s", "scan", "--help").returncode:
+        report.skip(f"{name}: scan with the chart's rights: {binary or 'no program'} cannot scan")
+        return
+    token = kubectl("-n", ME, "create", "token", "ns-nightshift").stdout.strip()
+    config = json.loads(kubectl("config", "view", "--raw", "--flatten", "--minify", "--output=json").stdout)
+    config["users"] = [{"name": "account", "user": {"token": token}}]
+    config["contexts"][0]["context"]["user"] = "account"
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(config, file)
+        file.flush()
+        answer = run(binary, "k8s", "scan", "--kubeconfig", file.name, "--json")
+    report.check(answer.returncode in (0, 3), f"{name}: scan: {answer.stderr.strip()}")
+    report.same(set(re.findall(r"cannot see (.+?): ", answer.stderr)), unseen, f"{name}: what the scan cannot see")
 
 
 def deeds(report: Report, kubectl: Kubectl, name: str, acts: bool) -> None:
