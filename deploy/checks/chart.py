@@ -28,7 +28,7 @@ ACT = {"act": {"enabled": True, "namespaces": ["shop", "123"]}}
 RENDERS = {
     "read-only": {},
     "read-only, all that can be read": {
-        "watch": {"secrets": True, "kubeletStats": True, "apiServerMetrics": True},
+        "watch": {"secrets": True, "kubeletStats": True},
         "customResources": {"objectiveNamespaces": ["shop", NAMESPACE]},
     },
     "read-only, little": {
@@ -139,7 +139,6 @@ SAFE = {
     "act.deleteStuckPods": False,
     "watch.secrets": False,
     "watch.kubeletStats": False,
-    "watch.apiServerMetrics": False,
     "networkPolicy.enabled": True,
     "podDisruptionBudget.enabled": True,
     "leaderElection.enabled": True,
@@ -294,9 +293,8 @@ def rights_are_exact(report: Report, name: str, values: dict, docs: list[dict]) 
         report.check(should <= have, f"{name}: in {where} rights too few: {sorted(should - have)}")
     for where, bindings in objects.writing_bindings(docs).items():
         report.same(len(bindings), 1, f"{name}: bindings that let it change things in {where} ({', '.join(bindings)})")
-    metrics = [rule for doc in docs for rule in doc.get("rules") or [] if "nonResourceURLs" in rule]
-    urls = [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}] if watch["apiServerMetrics"] else []
-    report.same(metrics, urls if wide or watch["clusterScoped"] else [], f"{name}: rights on URLs")
+    urls = [rule for doc in docs for rule in doc.get("rules") or [] if "nonResourceURLs" in rule]
+    report.same(urls, [], f"{name}: rights on URLs")
 
 
 def run_matrix(report: Report, helm: str) -> None:

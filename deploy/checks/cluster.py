@@ -28,7 +28,7 @@ EVERYBODY = {
 RENDERED = {
     "read-only": {},
     "read-only, all that can be read": {
-        "watch": {"secrets": True, "kubeletStats": True, "apiServerMetrics": True},
+        "watch": {"secrets": True, "kubeletStats": True},
         "customResources": {"objectiveNamespaces": [SHOP]},
     },
     "some namespaces only": {"watch": {"scope": "namespaces", "namespaces": [SHOP], "clusterScoped": False}},

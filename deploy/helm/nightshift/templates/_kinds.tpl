@@ -147,10 +147,6 @@ namespace and the ClusterRole can never differ.
   resources: [nodes/stats]
   verbs: [get]
 {{- end }}
-{{- if .Values.watch.apiServerMetrics }}
-- nonResourceURLs: [/metrics]
-  verbs: [get]
-{{- end }}
 {{- if .Values.watch.customResources }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gatewayclasses]
