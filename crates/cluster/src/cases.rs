@@ -315,7 +315,8 @@ pub fn feed(world: &mut World, case: &Case, twin: Option<&str>, now: Timestamp) 
     let pick = twin.is_some();
     for l in case.healthy_logs.as_ref().filter(|_| pick).unwrap_or(&case.logs) {
         let key = (namespace.clone(), l.pod.clone(), l.container.clone());
-        world.logs.insert(key, LogTail { current: l.current.clone(), previous: l.previous.clone() });
+        let filled = |lines: &[String]| lines.iter().map(|line| words(line, &namespace)).collect();
+        world.logs.insert(key, LogTail { current: filled(&l.current), previous: filled(&l.previous) });
     }
     for u in case.healthy_usage.as_ref().filter(|_| pick).unwrap_or(&case.usage) {
         let key = (namespace.clone(), u.pod.clone(), u.container.clone());

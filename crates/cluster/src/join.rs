@@ -106,6 +106,10 @@ const BEHAVIOUR: [FaultClass; 14] = [
     FaultClass::DependencyOutage,
 ];
 
+/// What says least of all vague findings: that pods are missing, or could be missing one day.
+const VAGUEST: [FaultClass; 3] =
+    [FaultClass::ReplicasUnavailable, FaultClass::DaemonSetIncomplete, FaultClass::StrategyDeadlock];
+
 /// Which draft explains this one, if any.
 fn explainer(
     drafts: &[Finding],
@@ -128,7 +132,7 @@ fn explainer(
     }
     // Of two that only say that something is wrong with the object, the worse one speaks (on a tie the first).
     let rival = || {
-        let rank = |j: usize| (drafts[j].severity, std::cmp::Reverse(j));
+        let rank = |j: usize| (!VAGUEST.contains(&drafts[j].fault), drafts[j].severity, std::cmp::Reverse(j));
         let others = faults_of.get(&finding.object)?.iter().copied();
         others.filter(|j| rank(*j) > rank(i)).max_by_key(|j| rank(*j))
     };

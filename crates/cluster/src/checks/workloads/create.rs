@@ -73,7 +73,7 @@ fn finding(workload: &ObjectRef, newest: &Said<'_>, all: &[Said<'_>], read: Refu
             finding = finding.hits(s.by.clone());
         }
     }
-    if fault == FaultClass::ReplicaCreateFailure { finding.generic() } else { finding }
+    finding
 }
 
 fn conditions<'a>(cx: &Context<'a>, said: &mut BTreeMap<ObjectRef, Vec<Said<'a>>>) {

@@ -32,7 +32,9 @@ fn incomplete(cx: &Context<'_>, object: &ObjectRef, d: &DaemonSet) -> Option<Fin
     // A rolling update takes so many away at a time.
     let rolling = d.spec.update_strategy.rolling_update.as_ref();
     let away = rolling.and_then(|r| r.max_unavailable.as_ref()?.of(wanted, true)).unwrap_or(1);
-    let updating = d.spec.update_strategy.kind != "OnDelete" && status.updated_number_scheduled < wanted;
+    let updating = d.spec.update_strategy.kind != "OnDelete"
+        && status.updated_number_scheduled < wanted
+        && status.current_number_scheduled >= wanted;
     let fine = |p: &&crate::objects::Pod| is_starting(cx, p) || p.metadata.deletion_timestamp.is_some();
     if updating && status.updated_number_scheduled > 0 && wanted - ready <= away && down.iter().all(fine) {
         return None;
