@@ -212,6 +212,10 @@ pub fn namespace_of(case: &Case, twin: Option<&str>) -> String {
     name.to_ascii_lowercase().replace('_', "-").chars().take(63).collect::<String>().trim_end_matches('-').to_owned()
 }
 
+/// Kinds of other software whose objects have no namespace.
+const CLUSTER_WIDE: [&str; 5] =
+    ["ClusterPolicy", "ClusterPolicyReport", "ClusterReport", "ClusterIssuer", "CustomResourceDefinition"];
+
 /// Puts a case's own namespace, name and times into an object.
 pub fn fill(object: &Value, case: &Case, namespace: &str, now: Timestamp) -> Value {
     let mut object = object.clone();
@@ -219,7 +223,8 @@ pub fn fill(object: &Value, case: &Case, namespace: &str, now: Timestamp) -> Val
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
     let api = object["apiVersion"].as_str().unwrap_or("v1").to_owned();
     let group = api.split_once('/').map_or("", |(g, _)| g);
-    let namespaced = Resource::find(group, &kind).map_or(!kind.starts_with("Cluster"), Resource::namespaced);
+    let namespaced =
+        Resource::find(group, &kind).map_or_else(|| !CLUSTER_WIDE.contains(&kind.as_str()), Resource::namespaced);
     if let Some(meta) = object["metadata"].as_object_mut()
         && namespaced
         && !meta.contains_key("namespace")

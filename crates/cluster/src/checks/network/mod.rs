@@ -22,9 +22,17 @@ mod service;
 mod tls;
 mod webhook;
 
-use crate::{Context, Finding};
+use crate::{Context, Finding, ObjectRef};
 use callers::Calls;
 use index::Net;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The services that each workload's configuration names, by workload.
+pub(in crate::checks) fn called_by(cx: &Context<'_>) -> BTreeMap<ObjectRef, BTreeSet<ObjectRef>> {
+    let calls = Calls::new(&Net::new(cx));
+    let service = |c: &callers::Call| ObjectRef::new("Service", c.namespace.clone(), c.service.clone());
+    calls.iter().map(|(caller, all)| (caller.clone(), all.iter().map(service).collect())).collect()
+}
 
 /// Runs the checks of this group.
 pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
