@@ -5,21 +5,26 @@ use std::time::Duration;
 /// Longest name of which the distance is taken, bytes.
 const NAME_BYTES_MAX: usize = 253;
 
-/// How many letters must be put in, taken out or changed to make one name of the other; more than `max` counts as
+/// How many letters must be put in, taken out, changed or swapped with the next to make one name of the other; more than `max` counts as
 /// `max + 1`.
 pub(crate) fn distance(a: &str, b: &str, max: usize) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().abs_diff(b.len()) > max || a.len() > NAME_BYTES_MAX || b.len() > NAME_BYTES_MAX {
         return max + 1;
     }
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
+        let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let cost = if x == y { before } else { 1 + before.min(row[j]).min(row[j + 1]) };
-            before = std::mem::replace(&mut row[j + 1], cost);
+            let mut cost = (row[j] + usize::from(x != y)).min(row[j + 1] + 1).min(next[j] + 1);
+            // Two letters in the wrong order are one slip.
+            if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {
+                cost = cost.min(before[j - 1] + 1);
+            }
+            next.push(cost);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()].min(max + 1)
 }
@@ -52,9 +57,15 @@ mod tests {
 
     #[test]
     fn distances_count_slips() {
-        for (a, b, d) in
-            [("web", "web", 0), ("web", "wed", 1), ("payments", "payment", 1), ("cart", "crat", 2), ("a", "xyz", 3)]
-        {
+        for (a, b, d) in [
+            ("web", "web", 0),
+            ("web", "wed", 1),
+            ("payments", "payment", 1),
+            ("cart", "crat", 1),
+            ("edge", "egde", 1),
+            ("abcd", "badc", 2),
+            ("a", "xyz", 3),
+        ] {
             assert_eq!(distance(a, b, 2), d, "{a} {b}");
             assert_eq!(distance(b, a, 2), d, "{b} {a}");
         }
