@@ -1,6 +1,6 @@
 //! Which actuators there are: a closed set of kinds, each built from its settings.
 
-use crate::{Actuator, CommandConfig, WebhookConfig};
+use crate::{Actuator, CommandConfig, KubernetesActuatorConfig, WebhookConfig};
 use nightshift_model::Clock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ pub enum ActuatorConfig {
     Webhook(WebhookConfig),
     /// Allow-listed programs.
     Command(CommandConfig),
+    /// The objects of a Kubernetes cluster.
+    Kubernetes(KubernetesActuatorConfig),
 }
 
 /// What is wrong with the settings of an actuator.
@@ -35,6 +37,22 @@ impl ActuatorConfig {
         Ok(match self {
             Self::Webhook(config) => Arc::new(config.build(clock)?),
             Self::Command(config) => Arc::new(config.build(clock)?),
+            // Its client is linked elsewhere: the binary builds it there.
+            Self::Kubernetes(config) => {
+                config.check()?;
+                return Err(BuildError { key: "type".into(), what: "a cluster is reached by the binary only".into() });
+            }
         })
+    }
+
+    /// Checks the values; reaches nothing.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self, clock: Arc<dyn Clock>) -> Result<(), BuildError> {
+        match self {
+            Self::Kubernetes(config) => config.check(),
+            other => other.build(clock).map(drop),
+        }
     }
 }

@@ -11,6 +11,7 @@ mod config;
 pub mod conformance;
 mod execution;
 mod executor;
+mod kubernetes;
 mod lease;
 mod sign;
 mod webhook;
@@ -21,6 +22,7 @@ pub use command::{fuzz_command_look, fuzz_command_template};
 pub use config::{ActuatorConfig, BuildError};
 pub use execution::{ATTEMPTS_MAX, Effect, Event, Execution, Finish, KEY_BYTES_MAX, Options, key_of, operation_of};
 pub use executor::{Executor, IMAGE_BYTES_MAX};
+pub use kubernetes::KubernetesActuatorConfig;
 pub use lease::Lease;
 pub use sign::{SIGNATURE_HEADER, sign};
 #[doc(hidden)]

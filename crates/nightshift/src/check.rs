@@ -92,7 +92,7 @@ fn automation(settings: &Settings, problems: &mut Problems) {
     // Nothing is run or sent by building one, and no clock is looked at.
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::EPOCH));
     for (name, actuator) in &settings.actuators {
-        if let Err(e) = actuator.build(clock.clone()) {
+        if let Err(e) = actuator.check(clock.clone()) {
             let hint = "`nightshift config reference` has every key of each type of actuator";
             problems.error(&format!("actuators.{name}.{}", e.key), e.what, hint);
         }
@@ -136,7 +136,7 @@ pub(crate) fn semantics(settings: &Settings, roles: &BTreeSet<Role>, problems: &
         data_dir: PathBuf::from("."),
         host_name: "check".into(),
         bound: BoundAddresses::default(),
-        kubernetes: crate::wiring::KUBERNETES,
+        kubernetes: crate::kubernetes::SOURCE,
     };
     for (name, source) in &settings.sources {
         if let Err(e) = source.build(name, &around) {

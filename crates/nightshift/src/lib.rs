@@ -18,6 +18,7 @@ mod eval;
 pub mod exit;
 mod files;
 mod inject;
+mod kubernetes;
 mod library;
 pub mod opa;
 mod paths;

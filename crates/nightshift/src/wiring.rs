@@ -10,9 +10,6 @@ use nightshift_topology::TopologyFile;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Builds what watches Kubernetes.
-pub(crate) const KUBERNETES: Option<nightshift_collect::kubernetes::BuildKubernetes> = None;
-
 /// Folder of snapshots within the data folder.
 pub(crate) const SNAPSHOTS_DIR: &str = "snapshots";
 

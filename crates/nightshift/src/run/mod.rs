@@ -207,7 +207,7 @@ impl Service {
             agents.push(self.start_detect(snapshots, rooms));
         }
         if self.roles.contains(&Role::Diagnose) {
-            let response = self.response(shelf.clone(), feed.clone(), switch.clone())?;
+            let response = self.response(shelf.clone(), feed.clone(), switch.clone()).await?;
             if Reload::is_needed(&self.settings) {
                 let reload = Reload {
                     settings: Arc::new(self.settings.clone()),
@@ -291,7 +291,7 @@ impl Service {
                 data_dir: data.join("sources"),
                 host_name: hostname.clone(),
                 bound: bound.clone(),
-                kubernetes: crate::wiring::KUBERNETES,
+                kubernetes: crate::kubernetes::SOURCE,
             };
             for (name, config) in self.sources(api_address.map(|a| a.to_string())) {
                 if let SourceConfig::Syslog(config) = &config {

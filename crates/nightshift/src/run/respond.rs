@@ -5,7 +5,7 @@ use crate::agents::{Feed, Response, Shelf};
 use crate::opa::OpaClient;
 use crate::switch::SwitchBoard;
 use anyhow::{Context as _, Result, anyhow};
-use nightshift_act::Executor;
+use nightshift_act::{ActuatorConfig, Executor};
 use nightshift_tell::{People, Responsible};
 use nightshift_topology::{ServiceSpec, TopologyFile};
 use rand::rngs::SmallRng;
@@ -23,10 +23,19 @@ impl Service {
     ///
     /// # Errors
     /// When an actuator or the policy engine's client cannot be built.
-    pub(super) fn response(&self, shelf: Arc<Shelf>, feed: Arc<Feed>, switch: Arc<SwitchBoard>) -> Result<Response> {
+    pub(super) async fn response(
+        &self,
+        shelf: Arc<Shelf>,
+        feed: Arc<Feed>,
+        switch: Arc<SwitchBoard>,
+    ) -> Result<Response> {
         let mut actuators = BTreeMap::new();
         for (name, config) in &self.settings.actuators {
-            let built = config.build(self.clock.clone()).map_err(|e| anyhow!("actuators.{name}: {e}"))?;
+            let built = match config {
+                ActuatorConfig::Kubernetes(config) => crate::kubernetes::actuator(config, self.clock.clone()).await,
+                config => config.build(self.clock.clone()),
+            };
+            let built = built.map_err(|e| anyhow!("actuators.{name}: {e}"))?;
             actuators.insert(name.clone(), built);
         }
         actuators.extend(self.extras.actuators.clone());
