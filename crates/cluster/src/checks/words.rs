@@ -1,6 +1,7 @@
 //! Figures and names as people read them, for the texts of findings.
 
-use std::time::Duration;
+use crate::objects::text::distance;
+pub(super) use crate::objects::text::span as duration;
 
 /// `1.5 GiB`; whole numbers without a fraction.
 pub(super) fn bytes(amount: f64) -> String {
@@ -13,18 +14,6 @@ pub(super) fn bytes(amount: f64) -> String {
     }
     let tenths = (value * 10.0).round() / 10.0;
     if tenths.fract() == 0.0 { format!("{tenths:.0} {}", UNITS[unit]) } else { format!("{tenths:.1} {}", UNITS[unit]) }
-}
-
-/// `3 minutes`, `2 days`: the largest unit of which there are two at least.
-pub(super) fn duration(time: Duration) -> String {
-    let secs = time.as_secs();
-    let (n, unit) = match secs {
-        0..120 => (secs, "second"),
-        120..7200 => (secs / 60, "minute"),
-        7200..172_800 => (secs / 3600, "hour"),
-        _ => (secs / 86_400, "day"),
-    };
-    format!("{n} {unit}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `a`, `a and b`, `a, b and 3 more`.
@@ -46,26 +35,10 @@ pub(super) fn nearest<'a>(name: &str, others: impl Iterator<Item = &'a str>) -> 
     let like = |other: &str| {
         let (short, long) = if name.len() < other.len() { (name, other) } else { (other, name) };
         let added = short.len() >= 4 && (long.starts_with(short) || long.ends_with(short));
-        let steps = distance(name, other);
+        let steps = distance(name, other, far);
         if steps <= far { Some(steps) } else { added.then_some(far) }
     };
     others.filter(|o| *o != name).filter_map(|o| like(o).map(|steps| (steps, o))).min().map(|(_, o)| o)
-}
-
-/// Letters to change, add or take to come from one name to the other; names are short.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -78,8 +51,6 @@ mod tests {
             [bytes(512.0), bytes(1536.0), bytes(10_737_418_240.0)],
             ["512 B", "1.5 KiB", "10 GiB"].map(String::from)
         );
-        assert_eq!(duration(Duration::from_secs(300)), "5 minutes");
-        assert_eq!(duration(Duration::from_secs(1)), "1 second");
         assert_eq!(list(&["a", "b", "c"]), "a, b and c");
         assert_eq!(list(&["a", "b", "c", "d", "e"]), "a, b, c, d and 1 more");
     }

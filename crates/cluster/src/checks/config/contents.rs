@@ -106,7 +106,8 @@ fn empty(uses: &Uses<'_>, source: Source, me: &ObjectRef, meta: &Meta, values: &
     if values.is_empty() {
         // What is optional may be empty; what an operator owns or the system made is theirs.
         let theirs = !meta.owner_references.is_empty() || SYSTEM.contains(&me.namespace.as_str());
-        if !needed && (theirs || readers.is_some()) {
+        let lacks_key = readers.is_some_and(|r| r.needs_key);
+        if lacks_key || (!needed && (theirs || readers.is_some())) {
             return None;
         }
     } else if !needed || values.iter().any(|(_, v)| v.size > 0) {

@@ -4,6 +4,7 @@
 
 use super::uses::{self, Source, Use};
 use super::workloads;
+use crate::objects::Pod;
 use crate::{Context, Finding, Grade, Look, ObjectRef};
 use nightshift_model::FaultClass;
 
@@ -14,12 +15,8 @@ const PUBLISHED: [&str; 3] = ["kube-root-ca.crt", "openshift-service-ca.crt", "i
 pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
     for workload in workloads(cx).into_iter().filter(|w| w.wanted) {
         let pods = cx.pods_of(&workload.object);
-        // A pod that waits tells more; one that was never started says nothing yet.
-        let running = |p: &&crate::objects::Pod| matches!(p.status.phase.as_str(), "Running" | "Succeeded" | "Failed");
-        let waits = |s: &crate::objects::ContainerStatus| s.state.waiting.is_some();
-        if pods.iter().any(|p| {
-            !running(p) || p.status.container_statuses.iter().chain(&p.status.init_container_statuses).any(waits)
-        }) {
+        // A pod that waits says itself what for, and may wait for something else first.
+        if pods.iter().any(|p| waits(cx, p)) {
             continue;
         }
         let mut told: Vec<(Source, &str, &str)> = Vec::new();
@@ -33,9 +30,18 @@ pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
                 continue;
             }
             told.push((used.source, used.name, key));
-            out.push(finding(&workload.object, &used, fault, !pods.is_empty()));
+            let runs = pods.iter().any(|p| p.status.phase == "Running");
+            out.push(finding(&workload.object, &used, fault, runs));
         }
     }
+}
+
+/// Whether a pod says that it waits for something.
+fn waits(cx: &Context<'_>, pod: &Pod) -> bool {
+    let statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
+    statuses.into_iter().any(|s| s.state.waiting.is_some())
+        || pod.status.conditions.when("PodScheduled", "False").is_some()
+        || cx.events("Pod", &pod.metadata.namespace, &pod.metadata.name).iter().any(|e| e.kind == "Warning")
 }
 
 /// What is missing of what is used, if it certainly is.

@@ -27,15 +27,17 @@ pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
 }
 
 /// A workload with the template of its pods, and how many it wants.
-struct Workload<'a> {
-    object: ObjectRef,
-    spec: &'a PodSpec,
+pub(in crate::checks) struct Workload<'a> {
+    /// Which.
+    pub(in crate::checks) object: ObjectRef,
+    /// What its pods are made from.
+    pub(in crate::checks) spec: &'a PodSpec,
     /// Whether it should have pods now, or will by itself.
-    wanted: bool,
+    pub(in crate::checks) wanted: bool,
 }
 
 /// All workloads, and pods that nobody owns.
-fn workloads<'a>(cx: &Context<'a>) -> Vec<Workload<'a>> {
+pub(in crate::checks) fn workloads<'a>(cx: &Context<'a>) -> Vec<Workload<'a>> {
     let world = cx.world;
     let mut out = Vec::new();
     macro_rules! templates {

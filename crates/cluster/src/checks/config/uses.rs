@@ -142,6 +142,8 @@ pub(super) struct Readers {
     pub(super) by: BTreeSet<ObjectRef>,
     /// Whether one of them needs it.
     pub(super) needed: bool,
+    /// Whether one of them needs a certain key of it: an empty object lacks it, which is told of the reader.
+    pub(super) needs_key: bool,
 }
 
 /// Readers of all config maps and secrets, by what, namespace and name.
@@ -182,6 +184,7 @@ impl<'a> Uses<'a> {
         for used in of(spec) {
             let readers = self.entry(used.source, namespace, used.name);
             readers.needed |= !used.optional;
+            readers.needs_key |= !used.optional && !used.key.is_empty();
             readers.by.insert(who());
         }
         // A volume that no container mounts still holds the pod until it is there.

@@ -5,6 +5,7 @@
 
 use super::fit::{self, Fit};
 use super::{Users, hit, of_claim, of_volume, refusal};
+use crate::checks::config::workloads;
 use crate::checks::words;
 use crate::objects::{Event, Pod, Pvc, StorageClass};
 use crate::{Context, Finding, Grade, Look, ObjectRef};
@@ -23,6 +24,33 @@ pub(super) fn run(cx: &Context<'_>, users: &Users<'_>, out: &mut Vec<Finding>) {
             "Bound" => gone(cx, claim, pods),
             _ => pending(cx, claim, pods),
         });
+    }
+    missing(cx, out);
+}
+
+/// Claims that workloads name and that do not exist, where no pod was made yet that could say so.
+fn missing(cx: &Context<'_>, out: &mut Vec<Finding>) {
+    for workload in workloads(cx).into_iter().filter(|w| w.wanted && cx.pods_of(&w.object).is_empty()) {
+        let me = &workload.object;
+        for named in workload.spec.volumes.iter().filter_map(|v| v.persistent_volume_claim.as_ref()) {
+            let name = &named.claim_name;
+            if !cx.world.claims.look(&me.namespace, name).is_missing() {
+                continue;
+            }
+            let there = cx.world.claims.in_namespace(&me.namespace).map(|c| c.metadata.name.as_str());
+            let meant = words::nearest(name, there).map_or(String::new(), |n| format!(" (there is `{n}`)"));
+            let claim = ObjectRef::new("PersistentVolumeClaim", me.namespace.clone(), name.clone());
+            out.push(
+                Finding::new(
+                    FaultClass::MissingClaim,
+                    me.clone(),
+                    format!("{me} mounts claim {name}, which does not exist"),
+                )
+                .because(claim, format!("claim {name} does not exist{meant}: its pods cannot be placed"))
+                .fix(format!("Create claim {name} in namespace {}, or name the right one in {me}", me.namespace))
+                .field(me, "spec.template.spec.volumes.persistentVolumeClaim.claimName", name),
+            );
+        }
     }
 }
 
