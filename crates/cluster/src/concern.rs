@@ -100,8 +100,7 @@ fn selects_namespace(world: &World, selector: &LabelSelector, namespace: &str) -
     let own = world.namespaces.get("", namespace).map(|n| n.metadata.labels.clone()).unwrap_or_default();
     // The API server puts this label on every namespace.
     let name = ("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
-    let labels: Labels =
-        own.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).chain(std::iter::once(name)).collect();
+    let labels: Labels = own.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).chain(std::iter::once(name)).collect();
     selector.matches(&labels)
 }
 
@@ -138,10 +137,22 @@ mod tests {
     #[test]
     fn nodes_volumes_and_classes_concern_who_names_them() {
         let world = world(&[
-            (Resource::Pods, r#"{"metadata":{"namespace":"shop","name":"p"},"spec":{"nodeName":"n1","priorityClassName":"gold"}}"#),
-            (Resource::Claims, r#"{"metadata":{"namespace":"shop","name":"c"},"spec":{"storageClassName":"fast","volumeName":"pv1"}}"#),
-            (Resource::Volumes, r#"{"metadata":{"name":"pv2"},"spec":{"claimRef":{"namespace":"shop","name":"gone"}}}"#),
-            (Resource::Ingresses, r#"{"metadata":{"namespace":"shop","name":"i"},"spec":{"ingressClassName":"nginx"}}"#),
+            (
+                Resource::Pods,
+                r#"{"metadata":{"namespace":"shop","name":"p"},"spec":{"nodeName":"n1","priorityClassName":"gold"}}"#,
+            ),
+            (
+                Resource::Claims,
+                r#"{"metadata":{"namespace":"shop","name":"c"},"spec":{"storageClassName":"fast","volumeName":"pv1"}}"#,
+            ),
+            (
+                Resource::Volumes,
+                r#"{"metadata":{"name":"pv2"},"spec":{"claimRef":{"namespace":"shop","name":"gone"}}}"#,
+            ),
+            (
+                Resource::Ingresses,
+                r#"{"metadata":{"namespace":"shop","name":"i"},"spec":{"ingressClassName":"nginx"}}"#,
+            ),
         ]);
         for (kind, name) in [
             ("Node", "n1"),

@@ -18,9 +18,9 @@ mod report;
 pub mod signal;
 mod world;
 
+pub use concern::concerns;
 pub use context::{Context, Index, Options};
 pub use finding::{Cause, Fact, Finding, Grade};
-pub use concern::concerns;
 pub use join::join;
 pub use refs::ObjectRef;
 pub use report::{FaultReading, REACH, ReportConfig, Reporter, Told, entity_of};

@@ -144,6 +144,11 @@ impl<T> Table<T> {
         other.rows = old;
     }
 
+    /// Takes all rows of another table in place of those of the same key.
+    pub fn append(&mut self, other: &mut Self) {
+        self.rows.append(&mut other.rows);
+    }
+
     /// Keeps those that the test holds for.
     pub fn retain(&mut self, mut keep: impl FnMut(&Key, &T) -> bool) {
         self.rows.retain(|k, v| keep(k, v));
@@ -283,6 +288,20 @@ macro_rules! resources {
             pub fn exchange(&mut self, resource: Resource, other: &mut Self, namespace: Option<&str>) {
                 match resource {
                     $(Resource::$variant => self.$field.exchange(&mut other.$field, namespace),)*
+                }
+            }
+
+            /// Takes the objects of a kind from another world in place of those of the same name.
+            pub fn append(&mut self, resource: Resource, other: &mut Self) {
+                match resource {
+                    $(Resource::$variant => self.$field.append(&mut other.$field),)*
+                }
+            }
+
+            /// Keeps the objects of a kind whose namespace the test holds for.
+            pub fn keep_namespaces(&mut self, resource: Resource, keep: impl Fn(&str) -> bool) {
+                match resource {
+                    $(Resource::$variant => self.$field.retain(|k, _| keep(&k.0)),)*
                 }
             }
 

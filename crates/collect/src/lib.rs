@@ -41,7 +41,7 @@ pub use doors::{IngestState, ingest_router};
 use async_trait::async_trait;
 use nightshift_health::{Reporter, SelfMetrics};
 use nightshift_model::batch::SeriesKind;
-use nightshift_model::{Anomaly, Change, Clock, Timestamp};
+use nightshift_model::{Anomaly, Change, Clock, Observation, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +134,12 @@ pub trait Sink: Send + Sync {
     async fn changes(&self, source: &str, changes: Vec<(Attributes, Change)>) -> Result<Accepted, SinkError>;
     /// Takes alerts of other systems as anomalies; `resource` resolves the entity, whose id is not looked at.
     async fn alerts(&self, source: &str, alerts: Vec<(Attributes, Anomaly)>) -> Result<Accepted, SinkError>;
+    /// Takes what was learned of the estate; a sink that keeps no topology drops it. What the bus does not take now is
+    /// told later.
+    async fn topology(&self, source: &str, learned: Vec<Observation>) -> Result<Accepted, SinkError> {
+        let (_, rejected) = (source, learned.len() as u64);
+        Ok(Accepted { rejected, ..Accepted::default() })
+    }
 }
 
 /// What a source is given to work with.

@@ -10,7 +10,7 @@ use nightshift_bus::{
     Bus, BusError, Capabilities, Consumer, GroupPosition, Outgoing, PartitionInfo, Record, TopicSpec,
 };
 use nightshift_health::{Component, HealthBoard, SelfMetrics};
-use nightshift_model::{Anomaly, Change, Clock, Envelope, ManualClock, Timestamp};
+use nightshift_model::{Anomaly, Change, Clock, Envelope, ManualClock, Observation, Timestamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub struct Recorded {
     pub changes: Vec<(Attributes, Change)>,
     /// Alerts with their resource.
     pub alerts: Vec<(Attributes, Anomaly)>,
+    /// What was learned of the estate.
+    pub topology: Vec<Observation>,
     /// Calls that were refused because the sink was told to.
     pub refused: u64,
     /// Calls that were taken.
@@ -141,6 +143,10 @@ impl Sink for RecordingSink {
 
     async fn alerts(&self, _source: &str, alerts: Vec<(Attributes, Anomaly)>) -> Result<Accepted, SinkError> {
         self.take_in(alerts.len(), |r| r.alerts.extend(alerts))
+    }
+
+    async fn topology(&self, _source: &str, learned: Vec<Observation>) -> Result<Accepted, SinkError> {
+        self.take_in(learned.len(), |r| r.topology.extend(learned))
     }
 }
 

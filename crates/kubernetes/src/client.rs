@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use error::KubeError;
+pub(crate) use error::of_kube;
 
 mod error;
 
@@ -93,7 +94,7 @@ impl ApiServer {
         let authority = uri.authority().map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default());
         let url = format!("{}://{authority}", uri.scheme_str().unwrap_or("http"));
         let namespace = config.default_namespace.clone();
-        let client = kube::Client::try_from(config).map_err(|e| error::of_kube(&e, &url))?;
+        let client = kube::Client::try_from(config).map_err(|e| of_kube(&e, &url))?;
         Ok(Self { client, url, context, namespace })
     }
 
@@ -190,7 +191,7 @@ impl ApiServer {
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, KubeError> {
-        let answer = self.client.send(request).await.map_err(|e| error::of_kube(&e, &self.url))?;
+        let answer = self.client.send(request).await.map_err(|e| of_kube(&e, &self.url))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         if status.is_success() {
             return Ok(answer);
@@ -202,7 +203,7 @@ impl ApiServer {
     async fn read(&self, mut body: Body, bytes_max: usize) -> Result<Bytes, KubeError> {
         let mut all = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| error::of_kube(&e, &self.url))?;
+            let frame = frame.map_err(|e| of_kube(&e, &self.url))?;
             let Ok(data) = frame.into_data() else { continue };
             if all.len() + data.len() > bytes_max {
                 return Err(KubeError::TooLarge(bytes_max));

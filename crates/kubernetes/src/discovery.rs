@@ -96,6 +96,30 @@ impl Kind {
         }
     }
 
+    /// Takes objects from another world in place of those of the same name.
+    pub fn append(self, world: &mut World, other: &mut World) {
+        match self {
+            Self::Known(resource) => world.append(resource, other),
+            Self::Custom(group, kind) => {
+                let place = (group.to_owned(), kind.to_owned());
+                let table = world.custom.entry(place.clone()).or_default();
+                table.append(other.custom.entry(place).or_default());
+            }
+        }
+    }
+
+    /// Keeps the objects whose namespace the test holds for.
+    pub fn keep_namespaces(self, world: &mut World, keep: impl Fn(&str) -> bool) {
+        match self {
+            Self::Known(resource) => world.keep_namespaces(resource, keep),
+            Self::Custom(group, kind) => {
+                if let Some(table) = world.custom.get_mut(&(group.to_owned(), kind.to_owned())) {
+                    table.retain(|k, _| keep(&k.0));
+                }
+            }
+        }
+    }
+
     /// Says whether it could be seen. What is not served has no table.
     pub fn set_seen(self, world: &mut World, seen: Seen) {
         match self {

@@ -9,14 +9,21 @@
 //!
 //! Never here: what is wrong with a cluster (`nightshift-cluster`), what to do about it (`nightshift-plan`).
 
+mod changes;
 mod client;
 mod discovery;
 mod list;
 mod logs;
 mod metrics;
 mod rights;
+mod rules;
 pub mod scan;
+mod source;
+mod topology;
+mod watch;
 
 pub use client::{Access, ApiServer, KubeError};
 pub use discovery::{Endpoint, Kind, Served, discover};
 pub use list::list;
+pub use source::{KubernetesSource, build, watched, watched_clusters};
+pub use watch::{ClusterState, Trouble};

@@ -9,7 +9,7 @@ use nightshift_health::BySource;
 use nightshift_model::batch::labels;
 use nightshift_model::hash::hash128;
 use nightshift_model::time::NANOS_PER_SEC;
-use nightshift_model::{Anomaly, Change, EnvelopeId, OccurrenceId, proto, topics};
+use nightshift_model::{Anomaly, Change, EnvelopeId, Observation, OccurrenceId, proto, topics};
 use std::sync::Arc;
 
 /// Attributes of a resource that tell one instance from another of the same entity, and the label each becomes.
@@ -274,5 +274,12 @@ impl Sink for Ingest {
             self.tell_topology(now).await;
         }
         Ok(tally.to_accepted())
+    }
+
+    async fn topology(&self, _source: &str, learned: Vec<Observation>) -> Result<Accepted, SinkError> {
+        let accepted = learned.len() as u64;
+        self.entities.tell(learned);
+        self.tell_topology(self.clock.now()).await;
+        Ok(Accepted { accepted, ..Accepted::default() })
     }
 }

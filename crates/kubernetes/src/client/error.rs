@@ -172,7 +172,7 @@ pub(super) fn of_config(error: &kube::config::KubeconfigError) -> KubeError {
     })
 }
 
-pub(super) fn of_kube(error: &kube::Error, url: &str) -> KubeError {
+pub(crate) fn of_kube(error: &kube::Error, url: &str) -> KubeError {
     let url = url.to_owned();
     if let Some(auth) = find::<kube::client::AuthError>(error) {
         use kube::client::AuthError as A;

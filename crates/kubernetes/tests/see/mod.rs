@@ -1,8 +1,9 @@
 //! A throwaway API server for tests that see, and writing objects to it as cases have them.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use futures::StreamExt as _;
 use http::Request;
-use nightshift_cluster::Resource;
+use nightshift_cluster::{ObjectRef, Resource};
 use nightshift_kubernetes::{Access, ApiServer};
 use nightshift_model::Timestamp;
 use serde_json::{Value, json};
@@ -13,15 +14,15 @@ use tokio::sync::Semaphore;
 
 /// The system's clock.
 #[expect(clippy::disallowed_methods, reason = "objects on a real server have real times")]
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp(i64::try_from(since.as_nanos()).unwrap())
 }
 
 /// An API server of our own; it is ended, with its data, when this is dropped.
-pub struct Api {
-    pub server: ApiServer,
-    pub kubeconfig: std::path::PathBuf,
+pub(crate) struct Api {
+    pub(crate) server: ApiServer,
+    pub(crate) kubeconfig: std::path::PathBuf,
     script: String,
     name: String,
     /// Writes at a time.
@@ -36,26 +37,32 @@ impl Drop for Api {
 
 /// What came of writing the objects of a case.
 #[derive(Default)]
-pub struct Put {
-    /// Paths of what was made outside the case's own namespace, in order.
-    pub made: Vec<String>,
+pub(crate) struct Put {
+    /// What was made outside the case's own namespace, in order: its path and its name.
+    pub(crate) made: Vec<(String, ObjectRef)>,
     /// What the server refused, with its words.
-    pub refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
 }
 
 /// The namespace that an object is in.
-pub fn namespace(object: &Value) -> Option<&str> {
+pub(crate) fn namespace(object: &Value) -> Option<&str> {
     object["metadata"]["namespace"].as_str()
 }
 
 /// Whether the object is the namespace itself.
-pub fn is_own_namespace(object: &Value, namespace: &str) -> bool {
+pub(crate) fn is_own_namespace(object: &Value, namespace: &str) -> bool {
     object["kind"] == "Namespace" && object["metadata"]["name"] == namespace
+}
+
+/// Whether two are the same object.
+pub(crate) fn is_same(a: &Value, b: &Value) -> bool {
+    let key = |o: &Value| (o["kind"].clone(), o["metadata"]["namespace"].clone(), o["metadata"]["name"].clone());
+    key(a) == key(b) && type_of(a).0 == type_of(b).0
 }
 
 impl Api {
     /// Starts one. `None`, said loudly, where there is no test control plane.
-    pub async fn start(name: &str) -> Option<Self> {
+    pub(crate) async fn start(name: &str) -> Option<Self> {
         let Ok(script) = std::env::var("NIGHTSHIFT_TEST_KUBE_SERVER") else {
             eprintln!("SKIPPED: NIGHTSHIFT_TEST_KUBE_SERVER is not set; run: testenv/up kubernetes");
             return None;
@@ -69,12 +76,12 @@ impl Api {
     }
 
     /// `kill`, `restart` or `stop`.
-    pub fn script(&self, command: &str) {
+    pub(crate) fn script(&self, command: &str) {
         drop(run(&self.script, &[command, &self.name]));
     }
 
     /// Sends a request; the answer, or the server's refusal in words.
-    pub async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         let form = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let request = Request::builder().method(method).uri(path).header("content-type", form).body(body).unwrap();
@@ -87,7 +94,7 @@ impl Api {
     }
 
     /// Defines the kinds of other software that objects are of, without a schema.
-    pub async fn define(&self, objects: &[Value]) {
+    pub(crate) async fn define(&self, objects: &[Value]) {
         let mut kinds: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for object in objects {
             let (group, version, kind) = type_of(object);
@@ -131,7 +138,7 @@ impl Api {
 
     /// Writes the objects of a case: what others refer to first, statuses through their subresource, deletions as
     /// deletions.
-    pub async fn put_all(&self, own: &str, objects: Vec<Value>) -> Put {
+    pub(crate) async fn put_all(&self, own: &str, objects: Vec<Value>) -> Put {
         let mut put = Put::default();
         let mut uids: BTreeMap<String, String> = BTreeMap::new();
         let (spaces, mut rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o["kind"] == "Namespace");
@@ -186,7 +193,9 @@ impl Api {
             uids.insert(what.clone(), uid.to_owned());
         }
         if namespace(&object) != Some(own) && !is_own_namespace(&object, own) {
-            put.made.push(path(&object, true));
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let kind = object["kind"].as_str().unwrap_or_default();
+            put.made.push((path(&object, true), ObjectRef::new(kind, text("namespace"), text("name"))));
         }
         self.status(&object, put).await;
         if deleted {
@@ -209,7 +218,7 @@ impl Api {
     }
 
     /// Removes what was made outside a case's own namespace, newest first.
-    pub async fn remove(&self, paths: Vec<String>) {
+    pub(crate) async fn remove(&self, paths: Vec<String>) {
         for path in paths.into_iter().rev() {
             // A namespace that every cluster has stays.
             if ["/default", "/kube-system", "/kube-public", "/kube-node-lease"].iter().any(|s| path.ends_with(s)) {
@@ -224,7 +233,7 @@ impl Api {
     }
 
     /// Empties a namespace and takes it away: no controller does it here.
-    pub async fn forget_namespace(&self, name: &str) {
+    pub(crate) async fn forget_namespace(&self, name: &str) {
         let served = nightshift_kubernetes::discover(&self.server).await;
         let lists = futures::stream::iter(served.endpoints.iter().filter(|e| e.namespaced));
         lists
