@@ -171,13 +171,17 @@ impl Denied {
     }
 }
 
+/// Id, source and text of each fact.
+type Facts = Vec<(String, String, String)>;
+
 /// Runs the checks.
 pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
-    let mut told: BTreeMap<ObjectRef, (Denied, Vec<(String, String, String)>)> = BTreeMap::new();
+    let mut told: BTreeMap<ObjectRef, (Denied, Facts)> = BTreeMap::new();
     for event in cx.world.events.iter().filter(|e| e.message.contains("\" cannot ")) {
         let about = &event.involved_object;
         // What could not be made is told with why it could not.
-        if event.reason == "FailedCreate" {
+        let makes = ["ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "Deployment"];
+        if event.reason == "FailedCreate" && makes.contains(&about.kind.as_str()) {
             continue;
         }
         let Some(denied) = Denied::read(&event.message) else { continue };
@@ -225,7 +229,7 @@ fn owner(cx: &Context<'_>, kind: &str, namespace: &str, name: &str) -> ObjectRef
     meta.map_or_else(|| ObjectRef::new(kind, namespace, name), |m| cx.root_of(kind, m))
 }
 
-fn forbidden(cx: &Context<'_>, object: &ObjectRef, denied: &Denied, facts: Vec<(String, String, String)>) -> Finding {
+fn forbidden(cx: &Context<'_>, object: &ObjectRef, denied: &Denied, facts: Facts) -> Finding {
     let (cause, why, fix) = denied.tell();
     let near = denied.nearest_role(cx).unwrap_or_default();
     let summary = format!("{object} is refused by the API server: {cause} may not {}", denied.what());

@@ -12,7 +12,8 @@ pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
     let lacks = |w: &Workload<'_>| {
         let makes = matches!(w.object.kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Job");
         let wanted = w.wanted > 0 || w.object.kind == "DaemonSet";
-        makes && wanted && cx.world.pods.sees(&w.meta.namespace) && cx.pods_of(&w.object).is_empty()
+        let seen = cx.world.pods.sees(&w.meta.namespace) && cx.world.replica_sets.sees(&w.meta.namespace);
+        makes && wanted && seen && cx.pods_of(&w.object).is_empty()
     };
     for w in workloads(cx).iter().filter(|w| lacks(w)) {
         out.extend(level(cx, w).or_else(|| range(cx, w)));

@@ -254,7 +254,13 @@ fn template_drift(cx: &Context<'_>, object: &ObjectRef, d: &Deployment) -> Optio
 fn pod_drift(cx: &Context<'_>, object: &ObjectRef) -> Option<Finding> {
     let mut odd = None;
     let mut straight = false;
+    let selector = &cx.world.deployments.get(&object.namespace, &object.name)?.spec.selector;
     for pod in cx.pods_of(object) {
+        // Only another value is certain: pods that lack the label were never of this selector.
+        let other = |(k, v): &(&str, &str)| pod.metadata.labels.get(k).is_some_and(|have| have != *v);
+        if let Some((key, value)) = selector.match_labels.iter().find(other) {
+            return Some(relabelled(object, pod, key, value));
+        }
         let Some(owner) = pod.metadata.controller().filter(|o| o.kind == "ReplicaSet") else { continue };
         let Some(set) = cx.world.replica_sets.get(&pod.metadata.namespace, &owner.name) else { continue };
         let (want, have) = (images(&set.spec.template.spec), images(&pod.spec));
@@ -282,6 +288,27 @@ fn pod_drift(cx: &Context<'_>, object: &ObjectRef) -> Option<Finding> {
             .field(&who, &format!("spec.containers[{name}].image"), have)
             .hits(who.clone()),
     )
+}
+
+/// A pod whose label was changed away from what its deployment selects.
+fn relabelled(object: &ObjectRef, pod: &Pod, key: &str, value: &str) -> Finding {
+    let who = ObjectRef::of("Pod", &pod.metadata);
+    let have = pod.metadata.labels.get(key).unwrap_or_default();
+    let by = pod.metadata.last_writer().map_or(String::new(), |w| format!(" (last written by {})", w.manager));
+    Finding::new(
+        FaultClass::SelectorDrift,
+        object.clone(),
+        format!("Pod {} of {object} has {key}={have}, which the selector {key}={value} no longer finds", who.name),
+    )
+    .because(who.clone(), format!("label {key} of pod {} was changed from {value} to {have}{by}", who.name))
+    .fix(format!(
+        "Put the label back (kubectl -n {} label pod {} {key}={value} --overwrite), or delete the pod so that it is made \
+         anew",
+        who.namespace, who.name
+    ))
+    .field(&who, &format!("metadata.labels[{key}]"), have)
+    .field(object, &format!("spec.selector.matchLabels[{key}]"), value)
+    .hits(who.clone())
 }
 
 /// A replica set that its deployment no longer selects, and that still runs pods.

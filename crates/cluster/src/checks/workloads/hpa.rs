@@ -149,8 +149,29 @@ fn metric(m: &MetricSpec) -> Option<&ResourceMetric> {
     m.resource.as_ref().or(m.container_resource.as_ref())
 }
 
+/// Why it does not scale: its condition, or where it has none its newest event about metrics.
+fn inactive(cx: &Context<'_>, object: &ObjectRef, h: &Hpa) -> Option<Condition> {
+    if h.status.conditions.of("ScalingActive").is_some() {
+        return h.status.conditions.when("ScalingActive", "False").cloned();
+    }
+    let events = cx.events("HorizontalPodAutoscaler", &object.namespace, &object.name).iter().rev();
+    let of_metrics =
+        |r: &str| r != "FailedGetScale" && r.starts_with("FailedGet") || r == "FailedComputeMetricsReplicas";
+    let event = events.copied().find(|e| of_metrics(&e.reason) || e.reason == "SuccessfulRescale")?;
+    // It has scaled since.
+    of_metrics(&event.reason).then(|| Condition {
+        kind: "ScalingActive".into(),
+        status: "False".into(),
+        reason: event.reason.clone(),
+        message: event.message.clone(),
+        last_transition_time: event.first_seen(),
+        ..Condition::default()
+    })
+}
+
 fn no_requests(cx: &Context<'_>, object: &ObjectRef, target: &ObjectRef, h: &Hpa) -> Option<Finding> {
-    let told = h.status.conditions.when("ScalingActive", "False").filter(|c| c.message.contains("missing request for"));
+    let told = inactive(cx, object, h).filter(|c| c.message.contains("missing request for"));
+    let told = told.as_ref();
     let by_spec = h.spec.metrics.iter().filter_map(metric).find_map(|m| {
         (m.target.average_utilization.is_some()).then_some(())?;
         Some((m.name.as_str(), lacking(cx, target, m)?))
@@ -215,7 +236,7 @@ fn lacking(cx: &Context<'_>, target: &ObjectRef, m: &ResourceMetric) -> Option<S
 }
 
 fn no_metrics(cx: &Context<'_>, object: &ObjectRef, target: &ObjectRef, h: &Hpa) -> Option<Finding> {
-    let c = h.status.conditions.when("ScalingActive", "False").filter(|c| c.reason != "ScalingDisabled")?;
+    let c = &inactive(cx, object, h).filter(|c| c.reason != "ScalingDisabled")?;
     if c.reason == "AmbiguousSelector" || c.message.contains("selector") && c.message.contains("multiple") {
         return Some(
             Finding::new(
@@ -280,7 +301,9 @@ fn at_maximum(object: &ObjectRef, target: &ObjectRef, h: &Hpa) -> Option<Finding
         return None;
     }
     let measured = compare(h);
-    let above = measured.iter().find(|m| m.share > TOLERANCE);
+    // What it says itself counts without its tolerance.
+    let bound = if limited.is_some() { 1.0 } else { TOLERANCE };
+    let above = measured.iter().find(|m| m.share > bound);
     // Everything that is measured is at its target: it has what it needs.
     if above.is_none() && (limited.is_none() || !measured.is_empty()) {
         return None;

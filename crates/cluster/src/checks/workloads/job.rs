@@ -148,10 +148,8 @@ fn superseded(cx: &Context<'_>, job: &Job) -> bool {
     let cron = cx.world.cron_jobs.get(&meta.namespace, &owner.name);
     let good = cron.and_then(|c| c.status.last_successful_time);
     let failed = job.status.conditions.when("Failed", "True").and_then(|c| c.last_transition_time);
-    if let (Some(good), Some(bad)) = (good, failed.or(began)) {
-        if good > bad {
-            return true;
-        }
+    if good.zip(failed.or(began)).is_some_and(|(good, bad)| good > bad) {
+        return true;
     }
     cx.world.jobs.in_namespace(&meta.namespace).any(|other| {
         let same = other.metadata.controller().is_some_and(|o| o.kind == "CronJob" && o.name == owner.name);

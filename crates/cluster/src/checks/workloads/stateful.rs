@@ -54,7 +54,9 @@ fn service(cx: &Context<'_>, object: &ObjectRef, s: &StatefulSet) -> Option<Find
 fn class(cx: &Context<'_>, object: &ObjectRef, s: &StatefulSet) -> Option<Finding> {
     let (template, class) = s.spec.volume_claim_templates.iter().find_map(|t| {
         let class = t.spec.storage_class_name.as_deref().filter(|c| !c.is_empty())?;
-        let missing = cx.world.storage_classes.look("", class).is_missing();
+        if !cx.world.storage_classes.look("", class).is_missing() {
+            return None;
+        }
         // Volumes made by hand carry a class that no object needs to describe.
         let by_hand = cx.world.volumes.iter().any(|v| v.spec.storage_class_name == class);
         let unseen = !cx.world.volumes.sees("");
@@ -62,7 +64,7 @@ fn class(cx: &Context<'_>, object: &ObjectRef, s: &StatefulSet) -> Option<Findin
         let bound = names
             .into_iter()
             .all(|n| cx.world.claims.get(&object.namespace, &n).is_some_and(|c| c.status.phase == "Bound"));
-        (missing && !by_hand && !unseen && !bound).then_some((t, class))
+        (!by_hand && !unseen && !bound).then_some((t, class))
     })?;
     let name = &template.metadata.name;
     let mut have: Vec<&str> = cx.world.storage_classes.iter().map(|c| c.metadata.name.as_str()).take(10).collect();
