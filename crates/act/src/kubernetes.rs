@@ -63,7 +63,10 @@ impl KubernetesActuatorConfig {
     pub fn check(&self) -> Result<(), BuildError> {
         let bad = |key: String, what: String| Err(BuildError { key, what });
         if self.cluster.trim().is_empty() {
-            return bad("cluster".into(), "name the cluster as in the ids of its entities, for instance `local`".into());
+            return bad(
+                "cluster".into(),
+                "name the cluster as in the ids of its entities, for instance `local`".into(),
+            );
         }
         if self.namespaces.len() > NAMESPACES_MAX {
             return bad("namespaces".into(), format!("at most {NAMESPACES_MAX} are listed"));
@@ -78,7 +81,10 @@ impl KubernetesActuatorConfig {
             }
         }
         if self.nodes && self.namespaces.is_empty() {
-            return bad("nodes".into(), "list in `namespaces` whose pods may leave a node, or leave `nodes` off".into());
+            return bad(
+                "nodes".into(),
+                "list in `namespaces` whose pods may leave a node, or leave `nodes` off".into(),
+            );
         }
         if (self.helm_rollback || self.delete_stuck_pods) && self.namespaces.is_empty() {
             return bad("namespaces".into(), "list the namespaces in which something may be changed".into());

@@ -9,6 +9,7 @@
 //!
 //! Never here: what is wrong with a cluster (`nightshift-cluster`), what to do about it (`nightshift-plan`).
 
+pub mod act;
 mod changes;
 mod client;
 mod discovery;
@@ -22,6 +23,7 @@ mod source;
 mod topology;
 mod watch;
 
+pub use act::{KubernetesActuator, build as build_actuator};
 pub use client::{Access, ApiServer, KubeError};
 pub use discovery::{Endpoint, Kind, Served, discover};
 pub use list::list;

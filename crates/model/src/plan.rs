@@ -81,6 +81,24 @@ words! {
         RecycleConnections "recycle_connections",
         /// Limits what callers may send.
         LimitTraffic "limit_traffic",
+        /// Sets the bounds of an autoscaler.
+        AdjustAutoscaler "adjust_autoscaler",
+        /// Sets the image of a container.
+        SetImage "set_image",
+        /// Stops a rollout where it is.
+        PauseRollout "pause_rollout",
+        /// Lets a rollout go on.
+        ResumeRollout "resume_rollout",
+        /// Lets nothing new start on a node.
+        CordonNode "cordon_node",
+        /// Lets things start on a node again.
+        UncordonNode "uncordon_node",
+        /// Deletes a pod that is stuck; its controller makes another.
+        DeletePod "delete_pod",
+        /// Back to what was synced before.
+        GitopsRollback "gitops_rollback",
+        /// A release back to an earlier revision.
+        HelmRollback "helm_rollback",
     }
 }
 

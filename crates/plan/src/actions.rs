@@ -88,6 +88,7 @@ impl ActionInfo {
             ActionType::RollbackDeploy => action!(RollbackDeploy "back to the version before" Medium
                 changes true restorable true partial true [
                     param("version", Text, true, None, "version afterwards"),
+                    param("revision", Int, false, Some((1.0, 1_000_000.0)), "number of the revision that is meant, where versions do not tell"),
                 ] ["version", "previous_version"]),
             ActionType::DrainNode => action!(DrainNode "cordons a node and moves what runs there" Medium
                 changes true restorable true partial false [
@@ -143,6 +144,34 @@ impl ActionInfo {
                 changes true restorable true partial false [
                     param("limit_rps", Number, true, Some((0.1, 10_000_000.0)), "requests a second that are let through"),
                 ] ["limit_rps", "request_rate", "capacity_rps"]),
+            ActionType::AdjustAutoscaler => action!(AdjustAutoscaler "sets the bounds of an autoscaler" Low
+                changes true restorable true partial false [
+                    param("max_replicas", Int, true, Some((1.0, 10_000.0)), "most replicas afterwards"),
+                    param("min_replicas", Int, false, Some((1.0, 10_000.0)), "fewest replicas afterwards"),
+                ] ["autoscaler_max", "autoscaler_min", "autoscaler_limit", "replicas"]),
+            ActionType::SetImage => action!(SetImage "sets the image of a container" Medium
+                changes true restorable true partial true [
+                    param("image", Text, true, None, "image afterwards"),
+                    param("container", Text, false, None, "which container; the only one whose image was changed without it"),
+                ] ["image", "previous_image"]),
+            ActionType::PauseRollout => action!(PauseRollout "stops a rollout where it is" Low
+                changes true restorable true partial false [] ["paused"]),
+            ActionType::ResumeRollout => action!(ResumeRollout "lets a rollout go on" Medium
+                changes true restorable true partial false [] ["paused"]),
+            ActionType::CordonNode => action!(CordonNode "lets nothing new start on a node" Low
+                changes true restorable true partial false [] ["schedulable", "ready"]),
+            ActionType::UncordonNode => action!(UncordonNode "lets things start on a node again" Low
+                changes true restorable true partial false [] ["schedulable", "ready"]),
+            ActionType::DeletePod => action!(DeletePod "deletes a pod that is stuck, for its controller to make another" Medium
+                changes true restorable false partial false [] ["pod_uid", "stuck"]),
+            ActionType::GitopsRollback => action!(GitopsRollback "back to what was synced before" Medium
+                changes true restorable true partial false [
+                    param("revision", Text, true, None, "commit that was synced before"),
+                ] ["revision", "previous_revision", "sync_status"]),
+            ActionType::HelmRollback => action!(HelmRollback "a release back to an earlier revision" High
+                changes true restorable true partial false [
+                    param("revision", Int, true, Some((1.0, 1_000_000.0)), "number of the revision to go back to"),
+                ] ["release_revision", "previous_release_revision"]),
         }
     }
 
@@ -159,7 +188,8 @@ pub fn rehearsal_image(entity: &EntityId) -> Image {
         "replicas": 3, "ready_replicas": 3, "min_replicas": 1, "max_replicas": 12, "partitions": 12,
         "version": "v2", "previous_version": "v1", "schedulable": true, "ready": true,
         "memory_limit_mib": 512, "memory_request_mib": 256, "cpu_limit_millis": 1000, "disk_gib": 20,
-        "pool_size": 20, "rehearsal": entity.name(),
+        "pool_size": 20, "autoscaler_max": 10, "autoscaler_min": 2, "autoscaler_limit": 20, "image": "shop:v2",
+        "previous_image": "shop:v1", "paused": false, "pod_uid": "0", "stuck": true, "rehearsal": entity.name(),
     });
     let serde_json::Value::Object(map) = facts else { return Image::new() };
     map.into_iter().collect()

@@ -243,12 +243,18 @@ impl Checker<'_> {
     fn kind(&mut self, step: &PlanStep) {
         let kind = step.target.kind();
         let fine = match step.action {
-            ActionType::DrainNode => matches!(kind, EntityKind::Node | EntityKind::Host),
+            ActionType::DrainNode | ActionType::CordonNode | ActionType::UncordonNode => {
+                matches!(kind, EntityKind::Node | EntityKind::Host)
+            }
             ActionType::FailoverDb => matches!(kind, EntityKind::Database | EntityKind::CloudResource),
             ActionType::ScaleDeployment | ActionType::CostScaleDown | ActionType::RollbackDeploy => {
                 !matches!(kind, EntityKind::Node | EntityKind::Host | EntityKind::Topic | EntityKind::Database)
             }
-            ActionType::RestartPods => !matches!(kind, EntityKind::Node | EntityKind::Host | EntityKind::Topic),
+            ActionType::RestartPods
+            | ActionType::SetImage
+            | ActionType::PauseRollout
+            | ActionType::ResumeRollout
+            | ActionType::DeletePod => !matches!(kind, EntityKind::Node | EntityKind::Host | EntityKind::Topic),
             _ => true,
         };
         self.require(fine, "target", format!("`{}` is nothing to do to a {}", step.action, step.target.kind_str()));
@@ -380,6 +386,15 @@ impl Checker<'_> {
                 }
                 if let (Some(to), Some(now)) = (given("disk_gib"), seen(self, "disk_gib")) {
                     self.require(to > now, "deletion", format!("a volume of {now} GiB does not shrink to {to} GiB"));
+                }
+            }
+            ActionType::AdjustAutoscaler => {
+                let (least, most) = (given("min_replicas"), given("max_replicas"));
+                if let (Some(least), Some(most)) = (least.or_else(|| seen(self, "autoscaler_min")), most) {
+                    self.require(least <= most, "bounds", format!("from {least} to {most} replicas is no range"));
+                }
+                if let (Some(most), Some(limit)) = (most, seen(self, "autoscaler_limit")) {
+                    self.require(most <= limit, "bounds", format!("{most} replicas, at most {limit} are allowed"));
                 }
             }
             ActionType::FailoverDb => {

@@ -69,6 +69,9 @@ pub(crate) fn whole_image(entity: &EntityId) -> Image {
             "limit_rps": null, "request_rate": 80, "pool_size": 100, "flag.fast": true,
             "weight.stable": 50, "weight.legacy": 50, "declared_weight.stable": 100, "declared_weight.legacy": 0,
             "sync_status": "out_of_sync", "revision": "drifted", "git_revision": "main", "policy": "no-latest-tag",
+            "autoscaler_max": 10, "autoscaler_min": 2, "autoscaler_limit": 20, "image": "shop:1.8.2",
+            "previous_image": "shop:1.8.1", "paused": false, "pod_uid": "5d5c", "stuck": true, "disk_gib": 20,
+            "expandable": true, "previous_revision": "a1b2c3", "release_revision": 4, "previous_release_revision": 3,
         }),
     })
 }

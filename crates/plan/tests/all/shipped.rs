@@ -83,7 +83,7 @@ fn place(fault: FaultClass) -> (EntityId, &'static str) {
     let entity = match fault {
         FaultClass::DnsFailure => id("workload", "coredns"),
         _ if kinds.contains(&EntityKind::Service) => service("payment-service"),
-        FaultClass::NodeNotReady | FaultClass::NoisyNeighbour => id("node", "node-1"),
+        FaultClass::NodeNotReady | FaultClass::NoisyNeighbour | FaultClass::NodeCordoned => id("node", "node-1"),
         FaultClass::DiskFull => id("database", "shop-db"),
         _ => id("workload", "coredns"),
     };
@@ -126,6 +126,17 @@ fn every_playbook_binds_where_it_belongs_and_the_checker_finds_nothing() {
             let mut case = Case::new(vec![own, gateway], vec![cause(&entity, heals.fault, 0.8)]);
             if playbook.name == "raise_memory_jvm" {
                 case.images.get_mut(&entity).unwrap().insert("jvm_heap_mib".into(), json!(96));
+            }
+            match playbook.name.as_str() {
+                "kubernetes_resume_rollout" => {
+                    case.images.get_mut(&entity).unwrap().insert("paused".into(), json!(true));
+                }
+                "kubernetes_cordon_node" | "kubernetes_uncordon_node" => {
+                    let up = playbook.name == "kubernetes_cordon_node";
+                    let image = case.images.get_mut(&entity).unwrap();
+                    image.extend(crate::image(json!({"schedulable": up, "ready": true})));
+                }
+                _ => {}
             }
             if let Some(needs) = &heals.needs {
                 case.changes.push(change(&entity, needs.changes[0], 120));

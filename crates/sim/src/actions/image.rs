@@ -31,7 +31,18 @@ impl World {
             ActionType::RunJob => matches!(name, "disk_used_percent" | "certificate_days_left" | "cache_hit_percent"),
             ActionType::RecycleConnections => matches!(name, "pool_size" | "connections"),
             ActionType::LimitTraffic => matches!(name, "limit_rps" | "request_rate"),
-            ActionType::PolicyException | ActionType::ManualReview => false,
+            // The estate has no such things.
+            ActionType::AdjustAutoscaler
+            | ActionType::SetImage
+            | ActionType::PauseRollout
+            | ActionType::ResumeRollout
+            | ActionType::CordonNode
+            | ActionType::UncordonNode
+            | ActionType::DeletePod
+            | ActionType::GitopsRollback
+            | ActionType::HelmRollback
+            | ActionType::PolicyException
+            | ActionType::ManualReview => false,
         };
         Some(facts.into_iter().filter(|(name, _)| wanted(name)).collect())
     }
