@@ -3,12 +3,14 @@
 //! One finding for each workload and fault, not for each pod. Of a container only its most exact trouble is told: what
 //! kills it, not that it keeps dying.
 
+mod affinities;
 mod change;
 mod container;
 mod crash;
 mod create;
 mod ending;
 mod facts;
+mod filters;
 mod fit;
 mod image;
 mod init;
@@ -18,6 +20,7 @@ mod preempt;
 mod probes;
 mod schedule;
 mod spec;
+mod terminating;
 mod text;
 mod usage;
 
@@ -63,7 +66,7 @@ pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
     }
     spec::without_pods(cx, out);
     preempt::run(cx, &victims, out);
-    ending::claims_and_namespaces(cx, out);
+    terminating::claims_and_namespaces(cx, out);
     create::gather_by_node(out, first);
 }
 
@@ -71,7 +74,7 @@ pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
 fn look(subject: &Subject<'_>, out: &mut Vec<Trouble>) {
     let pod = subject.pod;
     if pod.metadata.deletion_timestamp.is_some() {
-        ending::terminating(subject, out);
+        terminating::pod(subject, out);
         return;
     }
     match pod.status.phase.as_str() {

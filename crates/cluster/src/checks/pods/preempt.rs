@@ -134,17 +134,17 @@ fn told(cx: &Context<'_>, victims: &Victims<'_>, root: &ObjectRef, event: &Event
     finding.fix(fix).event(event).since(event.first_seen())
 }
 
-/// Pods that a workload wants.
-pub(super) fn wanted(cx: &Context<'_>, root: &ObjectRef) -> i64 {
+/// Pods that a workload wants, where it can be seen and has a number.
+pub(super) fn wanted(cx: &Context<'_>, root: &ObjectRef) -> Option<i64> {
     let (world, ns, name) = (cx.world, root.namespace.as_str(), root.name.as_str());
-    match root.kind.as_str() {
-        "Deployment" => world.deployments.get(ns, name).map_or(0, |d| d.spec.wanted()),
-        "ReplicaSet" => world.replica_sets.get(ns, name).map_or(0, |d| d.spec.wanted()),
-        "StatefulSet" => world.stateful_sets.get(ns, name).map_or(0, |d| d.spec.wanted()),
-        "DaemonSet" => world.daemon_sets.get(ns, name).map_or(0, |d| d.status.desired_number_scheduled),
+    Some(match root.kind.as_str() {
+        "Deployment" => world.deployments.get(ns, name)?.spec.wanted(),
+        "ReplicaSet" => world.replica_sets.get(ns, name)?.spec.wanted(),
+        "StatefulSet" => world.stateful_sets.get(ns, name)?.spec.wanted(),
+        "DaemonSet" => world.daemon_sets.get(ns, name)?.status.desired_number_scheduled,
         "Pod" => 1,
-        _ => 0,
-    }
+        _ => return None,
+    })
 }
 
 /// Workloads that lost pods and have not got them back, where no pending pod tells of it.
@@ -154,7 +154,7 @@ pub(super) fn run(cx: &Context<'_>, victims: &Victims<'_>, out: &mut Vec<Finding
         let up =
             cx.pods_of(root).iter().filter(|p| p.status.phase == "Running" && p.metadata.deletion_timestamp.is_none());
         let young = cx.pods_of(root).iter().any(|p| p.status.phase == "Pending" && !p.spec.node_name.is_empty());
-        if told_already || young || up.count() as i64 >= wanted(cx, root) {
+        if told_already || young || wanted(cx, root).is_none_or(|w| up.count() as i64 >= w) {
             continue;
         }
         out.push(told(cx, victims, root, event));

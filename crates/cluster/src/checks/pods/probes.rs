@@ -103,8 +103,11 @@ pub(super) fn readiness(subject: &Subject<'_>, out: &mut Vec<Trouble>) {
         let over = runs.is_none_or(|r| r > grace);
         let certain = match (event, &misfit) {
             (_, Some((true, _))) => true,
-            (Some(e), Some(_)) => over || e.times() > 1,
-            (Some(e), None) => over || e.times() >= threshold || e.message.contains("statuscode: 404"),
+            (Some(_), Some(_)) => true,
+            (Some(e), None) => {
+                let long = e.first_seen().is_some_and(|t| subject.age(t) > grace);
+                over || long || e.times() >= threshold || e.message.contains("statuscode: 404")
+            }
             (None, Some(_)) => over,
             (None, None) => runs.is_some_and(|r| r > grace + NOT_READY),
         };
@@ -209,11 +212,18 @@ pub(super) fn killed(subject: &Subject<'_>, part: Part<'_>) -> Option<Trouble> {
     };
     let startup = part.spec.startup_probe.as_ref().and_then(|p| by("startup probe", "Startup probe").map(|e| (p, e)));
     if let Some((probe, (event, failure))) = startup {
-        let finding = told(subject, part, probe, "startup", FaultClass::StartupProbeFailure, event, failure);
+        let finding = told(subject, part, probe, "startup", FaultClass::StartupProbeFailure, Some(event), failure);
         return Some(Trouble::new(Weight::Exact, part.name(), finding));
     }
     let probe = part.spec.liveness_probe.as_ref()?;
-    let (event, failure) = by("liveness probe", "Liveness probe")?;
+    let said = by("liveness probe", "Liveness probe");
+    // No event is left, and it knocks where nothing can answer.
+    let blind = || end.is_some_and(|e| matches!(e.exit_code, 137 | 143)) && misfit(probe, part).is_some();
+    let (event, failure) = match said {
+        Some((event, failure)) => (Some(event), failure),
+        None if blind() => (None, None),
+        None => return None,
+    };
     let starts = part.spec.startup_probe.is_none() && says_starting(subject, part);
     let fault = if starts { FaultClass::StartupProbeFailure } else { FaultClass::LivenessProbeFailure };
     let finding = told(subject, part, probe, "liveness", fault, event, failure);
@@ -251,7 +261,7 @@ fn told(
     probe: &Probe,
     which: &str,
     fault: FaultClass,
-    event: &Event,
+    event: Option<&Event>,
     failure: Option<&Event>,
 ) -> Finding {
     let allowed = allowance(probe);
@@ -304,10 +314,9 @@ fn told(
         .draft(fault, summary)
         .because(subject.root.clone(), format!("{}{lived}{note}", why.replacen("its", "Its", 1)))
         .fix(fix)
-        .field(&subject.me, &part.spec_path(&format!("{which}Probe")), asks)
-        .event(event);
-    if let Some(failure) = failure {
-        finding = finding.event(failure);
+        .field(&subject.me, &part.spec_path(&format!("{which}Probe")), asks);
+    for event in [event, failure].into_iter().flatten() {
+        finding = finding.event(event);
     }
     finding = part.told_end(subject, finding);
     if let Some(node) = subject.bad_node() {

@@ -47,7 +47,7 @@ pub(super) fn without_pods(cx: &Context<'_>, out: &mut Vec<Finding>) {
     let daemons = world.daemon_sets.iter().map(|d| ("DaemonSet", &d.metadata, &d.spec.template.spec));
     for (kind, meta, spec) in deployments.chain(sets).chain(daemons) {
         let root = ObjectRef::of(kind, meta);
-        if !cx.pods_of(&root).is_empty() || (kind != "DaemonSet" && preempt::wanted(cx, &root) == 0) {
+        if !cx.pods_of(&root).is_empty() || (kind != "DaemonSet" && preempt::wanted(cx, &root) == Some(0)) {
             continue;
         }
         out.extend(ports(&root, spec));
