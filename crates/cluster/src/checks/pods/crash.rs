@@ -6,7 +6,7 @@ use super::logs::{self, Read, Why};
 use super::text::{bytes, mebibytes, quote, span};
 use super::{Trouble, Weight, change, image, init, probes};
 use crate::objects::Terminated;
-use crate::{Context, Finding, Look, ObjectRef};
+use crate::{Finding, Look, ObjectRef};
 use nightshift_model::FaultClass;
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ fn crashing(subject: &Subject<'_>, part: Part<'_>, ended: Option<&Terminated>, r
     };
     if let Some(object) = object {
         if object.kind == "Service" {
-            finding = explained_by_service(subject.cx, finding, &object);
+            finding = explained_by_service(subject, finding, &object);
         }
         finding = finding.because(object, cause);
     } else {
@@ -366,7 +366,11 @@ pub(super) fn service_of(subject: &Subject<'_>, address: &str) -> Option<ObjectR
 }
 
 /// Trouble of a service, or of the workloads behind it, explains a caller that cannot reach it.
-pub(super) fn explained_by_service(cx: &Context<'_>, finding: Finding, service: &ObjectRef) -> Finding {
+pub(super) fn explained_by_service(subject: &Subject<'_>, finding: Finding, service: &ObjectRef) -> Finding {
+    let cx = subject.cx;
+    if subject.brief {
+        return finding.explained_by(service.clone());
+    }
     let mut finding = finding.explained_by(service.clone());
     if let Some(found) =
         cx.world.services.get(&service.namespace, &service.name).filter(|s| !s.spec.selector.is_empty())

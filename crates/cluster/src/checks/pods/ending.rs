@@ -16,19 +16,21 @@ const EVICTIONS_MANY: usize = 3;
 /// A sidecar gets so long to notice that the work is done.
 const SIDECAR: Duration = Duration::from_secs(30);
 
+/// Whether a pod runs or will.
+pub(super) fn is_live(pod: &Pod) -> bool {
+    matches!(pod.status.phase.as_str(), "Running" | "Pending") && pod.metadata.deletion_timestamp.is_none()
+}
+
 /// Whether a pod that ended has been made up for, or need not be.
 fn replaced(subject: &Subject<'_>) -> bool {
     let (cx, root) = (subject.cx, subject.root);
     if subject.me == *root {
         return false;
     }
-    let alive =
-        |p: &&&Pod| matches!(p.status.phase.as_str(), "Running" | "Pending") && p.metadata.deletion_timestamp.is_none();
-    let live = || cx.pods_of(root).iter().filter(alive);
     match root.kind.as_str() {
-        "DaemonSet" => live().any(|p| p.spec.node_name == subject.pod.spec.node_name),
+        "DaemonSet" => cx.pods_of(root).iter().any(|p| is_live(p) && p.spec.node_name == subject.pod.spec.node_name),
         "Deployment" | "ReplicaSet" | "StatefulSet" => {
-            preempt::wanted(cx, root).map_or_else(|| live().next().is_some(), |w| live().count() as i64 >= w)
+            preempt::wanted(cx, root).map_or(subject.live > 0, |w| subject.live >= w)
         }
         _ => match subject.pod.metadata.controller().filter(|o| o.kind == "Job") {
             Some(job) => cx.world.jobs.get(subject.namespace(), &job.name).is_none_or(|j| {
@@ -36,7 +38,7 @@ fn replaced(subject: &Subject<'_>) -> bool {
                     || j.status.completion_time.is_some()
                     || j.spec.suspend
             }),
-            None => live().next().is_some(),
+            None => subject.live > 0,
         },
     }
 }

@@ -12,6 +12,10 @@ pub(super) struct Subject<'a> {
     pub(super) root: &'a ObjectRef,
     pub(super) me: ObjectRef,
     pub(super) victims: &'a super::preempt::Victims<'a>,
+    /// Pods of the workload that run or will.
+    pub(super) live: i64,
+    /// Whether others of the workload have been looked at closely: what explains them explains this one.
+    pub(super) brief: bool,
 }
 
 /// A container as wanted and as it is.
@@ -30,7 +34,7 @@ impl<'a> Subject<'a> {
         root: &'a ObjectRef,
         victims: &'a super::preempt::Victims<'a>,
     ) -> Self {
-        Self { cx, pod, root, me: ObjectRef::of("Pod", &pod.metadata), victims }
+        Self { cx, pod, root, me: ObjectRef::of("Pod", &pod.metadata), victims, live: 0, brief: false }
     }
 
     pub(super) fn namespace(&self) -> &'a str {

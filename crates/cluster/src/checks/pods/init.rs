@@ -74,7 +74,7 @@ pub(super) fn hanging(subject: &Subject<'_>, out: &mut Vec<Trouble>) {
             true => format!("It waits for service {}, which does not exist", service.name),
             false => format!("It waits for service {}", service.name),
         };
-        finding = crash::explained_by_service(subject.cx, finding, &service).because(service, why);
+        finding = crash::explained_by_service(subject, finding, &service).because(service, why);
     }
     finding = finding.field(&subject.me, &part.path("state.running"), format!("for {}", span(running)));
     if let Some(line) = read.map(|r| r.line).or_else(|| waits.map(|l| super::text::quote(l))) {

@@ -52,14 +52,21 @@ impl Trouble {
     }
 }
 
+/// Pods of a workload that are looked at closely: the rest have the same trouble, and looking for what explains it
+/// takes time.
+const CLOSELY: usize = 3;
+
 /// Runs the checks of this group.
 pub(super) fn run(cx: &Context<'_>, out: &mut Vec<Finding>) {
     let first = out.len();
     let victims = preempt::victims(cx);
     for (root, pods) in cx.workloads() {
         let mut troubles = Vec::new();
-        for pod in pods {
-            look(&Subject::new(cx, pod, root, &victims), &mut troubles);
+        let live = pods.iter().filter(|p| ending::is_live(p)).count() as i64;
+        for (i, pod) in pods.iter().enumerate() {
+            let mut subject = Subject::new(cx, pod, root, &victims);
+            (subject.live, subject.brief) = (live, i >= CLOSELY);
+            look(&subject, &mut troubles);
         }
         spec::workload(cx, root, pods, &mut troubles);
         out.extend(settle(troubles));

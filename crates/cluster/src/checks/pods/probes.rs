@@ -170,7 +170,7 @@ fn not_ready(
             .filter_map(|e| e.value.as_ref()?.endpoint.as_deref())
             .filter_map(|h| crash::service_of(subject, h))
         {
-            finding = crash::explained_by_service(subject.cx, finding, &service);
+            finding = crash::explained_by_service(subject, finding, &service);
         }
     }
     if let Some(node) = subject.bad_node() {
