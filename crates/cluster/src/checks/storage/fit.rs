@@ -23,23 +23,44 @@ pub(super) enum Fit<'a> {
     Unseen,
 }
 
+/// Free volumes that are compared to find the nearest one.
+const LOOKED_AT_MAX: usize = 20;
+
+/// Whether a volume is bound to another claim.
+fn of_another(volume: &Pv, claim: &Pvc) -> bool {
+    let own = &claim.metadata;
+    volume.spec.claim_ref.as_ref().is_some_and(|c| c.namespace != own.namespace || c.name != own.name)
+}
+
 /// Looks for a volume for a claim of this class.
 pub(super) fn find<'a>(cx: &Context<'a>, claim: &Pvc, class: &str) -> Fit<'a> {
     // A name that no volume has: all that matters is whether volumes could be seen.
     if matches!(cx.world.volumes.look("", ""), Look::Unseen) {
         return Fit::Unseen;
     }
+    let of_class = || cx.world.volumes.iter().filter(|v| v.spec.storage_class_name == class);
+    // Most volumes are bound to somebody else: that alone is told without writing it down.
+    if of_class().any(|v| !of_another(v, claim) && fits(v, claim)) {
+        return Fit::Good;
+    }
+    // A free one tells more than one that is taken.
+    let free = of_class().filter(|v| !of_another(v, claim)).take(LOOKED_AT_MAX);
     let mut near: Option<(usize, &Pv, String)> = None;
-    for volume in cx.world.volumes.iter().filter(|v| v.spec.storage_class_name == class) {
+    for volume in free.chain(of_class().filter(|v| of_another(v, claim)).take(1)) {
         let misses = misses(volume, claim);
-        if misses.is_empty() {
-            return Fit::Good;
-        }
         if near.as_ref().is_none_or(|(n, _, _)| misses.len() < *n) {
             near = Some((misses.len(), volume, misses.join("; ")));
         }
     }
     near.map_or(Fit::Nothing, |(_, volume, why)| Fit::Near(volume, why))
+}
+
+/// Whether a volume can be bound to the claim. Most that cannot are too small or of another mode, which is cheap to see.
+fn fits(volume: &Pv, claim: &Pvc) -> bool {
+    let size = |amounts: &crate::objects::Amounts| amounts.get("storage").map_or(0.0, |q| q.0);
+    size(&volume.spec.capacity) >= size(&claim.spec.resources.requests)
+        && claim.spec.access_modes.iter().all(|m| volume.spec.access_modes.contains(m))
+        && misses(volume, claim).is_empty()
 }
 
 /// What is in the way of binding this volume to the claim.
