@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Longest name of which the distance is taken, bytes.
 const NAME_BYTES_MAX: usize = 253;
 
-/// How many letters must be put in, taken out, changed or swapped with the next to make one name of the other; more than `max` counts as
-/// `max + 1`.
+/// How many letters must be put in, taken out, changed or swapped with the next to make one name of the other; more than
+/// `max` counts as `max + 1`.
 pub(crate) fn distance(a: &str, b: &str, max: usize) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().abs_diff(b.len()) > max || a.len() > NAME_BYTES_MAX || b.len() > NAME_BYTES_MAX {
@@ -29,14 +29,19 @@ pub(crate) fn distance(a: &str, b: &str, max: usize) -> usize {
     row[b.len()].min(max + 1)
 }
 
-/// Whether two names look like one with a slip: one or two letters of four or more, or one within the other.
+/// Whether two names look like one with a slip: one letter of three or more, two of six or more.
+pub(crate) fn is_slip(a: &str, b: &str) -> bool {
+    let shorter = a.len().min(b.len());
+    let slips = if shorter >= 6 { 2 } else { 1 };
+    shorter >= 3 && distance(a, b, slips) <= slips
+}
+
+/// Whether two names look like one with a slip, or one is within the other.
 pub(crate) fn alike(a: &str, b: &str) -> bool {
     if a == b {
         return true;
     }
-    let shorter = a.len().min(b.len());
-    let slips = if shorter >= 6 { 2 } else { 1 };
-    shorter >= 3 && (distance(a, b, slips) <= slips || a.contains(b) || b.contains(a))
+    is_slip(a, b) || (a.len().min(b.len()) >= 3 && (a.contains(b) || b.contains(a)))
 }
 
 /// `2 minutes`: the largest unit that fits.
@@ -69,7 +74,12 @@ mod tests {
             assert_eq!(distance(a, b, 2), d, "{a} {b}");
             assert_eq!(distance(b, a, 2), d, "{b} {a}");
         }
-        assert!(alike("payment", "payments") && alike("web-frontend", "web") && !alike("cart", "mail"));
+        assert!(
+            alike("payment", "payments")
+                && alike("web-frontend", "web")
+                && !is_slip("payments-db", "payments")
+                && !alike("cart", "mail")
+        );
     }
 
     #[test]

@@ -145,3 +145,74 @@ impl Certificate {
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For `*.example.com`, self-signed; its key was thrown away.
+    const WILD: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBSjCB8aADAgECAgIQATAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDAR3aWxkMCAX\n\
+DTI1MDEwMTAwMDAwMFoYDzIwOTkxMjMxMDAwMDAwWjAPMQ0wCwYDVQQDDAR3aWxk\n\
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE4HuPvFtaRv6ODOcqRM811x+6crz4\n\
+g4UdMTaj3WZ7sisn6klTzpFrNj1y5DcJQYwJKxyXzYOqk6DOalFhiyE2LqM7MDkw\n\
+GAYDVR0RBBEwD4INKi5leGFtcGxlLmNvbTAdBgNVHQ4EFgQUTDEd0uZPUAo5UdX/\n\
+Ckeu+MkyLVcwCgYIKoZIzj0EAwIDSAAwRQIhAL9349eXdE0WrK71xA7Hexiud11r\n\
+cmJoJlCoVXZyBMvBAiAVeQGEojwXDNkYFRWDJZBmqFeObDlGvmxuUc7H51mfYw==\n\
+-----END CERTIFICATE-----\n";
+    /// An authority that signed nothing of the above.
+    const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBEzCBuwICEAUwCgYIKoZIzj0EAwIwFTETMBEGA1UEAwwKd2ViaG9vay1jYTAg\n\
+Fw0yNTAxMDEwMDAwMDBaGA8yMDk5MTIzMTAwMDAwMFowFTETMBEGA1UEAwwKd2Vi\n\
+aG9vay1jYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDJ3W6RdQ2VsCKLcCHYw\n\
+Wa1V490j8JowY/YWjyAXJxBRfsfjNSLgGaB1pOIY2bf5ESPz1z42Mwl6UOKEFE5R\n\
+xXAwCgYIKoZIzj0EAwIDRwAwRAIgC6BPR0Hvj2WyUEzBFRaHpZzlyjCWQw5RgKJ+\n\
+qwGlqvMCIDnnBlmToHSHvxXpTo6re2C/lW2vdgE7DMt9QR9/mkV/\n\
+-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn a_star_stands_for_one_label() {
+        let all = read(WILD.as_bytes()).unwrap();
+        let is = |host: &str| all[0].covers(host);
+        assert!(is("shop.example.com") && is("SHOP.example.com.") && is("*.example.com"));
+        assert!(!is("example.com") && !is("a.b.example.com") && !is("shop.example.org") && !is(".example.com"));
+        assert_eq!(all[0].until.to_rfc3339(), "2099-12-31T00:00:00Z");
+        assert_eq!(all[0].stands_for(), "*.example.com");
+    }
+
+    #[test]
+    fn issuers_are_told_apart() {
+        let bundle = read(format!("{AUTHORITY}{WILD}").as_bytes()).unwrap();
+        let leaf = &read(WILD.as_bytes()).unwrap()[0];
+        assert_eq!(bundle.len(), 2);
+        assert!(!leaf.issued_by(&bundle[0]) && leaf.issued_by(&bundle[1]) && leaf.same(&bundle[1]));
+    }
+
+    #[test]
+    fn what_is_no_certificate_says_so() {
+        for (bad, says) in [
+            ("", "holds no certificate"),
+            ("hello", "holds no certificate"),
+            ("-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n", "no X.509"),
+            ("-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n", "no PEM"),
+        ] {
+            let why = read(bad.as_bytes()).unwrap_err();
+            assert!(why.contains(says), "{bad}: {why}");
+        }
+        assert!(read(&vec![b'x'; BYTES_MAX + 1]).unwrap_err().contains("more than"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_change_of_a_certificate_is_read_or_refused(at in 0usize..500, byte in 0u8..=255) {
+            let mut pem = WILD.as_bytes().to_vec();
+            let at = at % pem.len();
+            pem[at] = byte;
+            if let Ok(all) = read(&pem) {
+                all[0].covers("shop.example.com");
+            }
+        }
+    }
+}

@@ -180,7 +180,8 @@ fn shares(ingress: &Ingress) -> bool {
     })
 }
 
-/// Two ingresses of one class that claim one host and path, for different backends.
+/// Two ingresses of one class that claim one host and path, for different backends. Across namespaces only where both
+/// are served: what nobody serves takes no traffic from another team.
 fn conflicts(net: &Net<'_>, out: &mut Vec<Finding>) {
     let classes = &net.cx.world.ingress_classes;
     let default = classes.iter().find(|c| is_default(c)).map_or("", |c| c.metadata.name.as_str());
@@ -188,6 +189,10 @@ fn conflicts(net: &Net<'_>, out: &mut Vec<Finding>) {
     let mut claims: BTreeMap<(&str, &str, &str, &str, &str), Vec<Claim<'_>>> = BTreeMap::new();
     for ingress in net.cx.world.ingresses.iter().filter(|i| !shares(i)) {
         let class = served_by(ingress, default);
+        // Without a class nobody serves it, which is told as such.
+        if class.is_empty() && ingress.status.load_balancer.ingress.is_empty() {
+            continue;
+        }
         for rule in &ingress.spec.rules {
             // Without a host it is only the same place within one namespace, as far as can be told.
             let scope = if rule.host.is_empty() { ingress.metadata.namespace.as_str() } else { "" };
@@ -208,7 +213,9 @@ fn conflicts(net: &Net<'_>, out: &mut Vec<Finding>) {
         let host = if host.is_empty() { "*" } else { host };
         for (ingress, other) in all.iter().skip(1) {
             let newer = ObjectRef::of("Ingress", &ingress.metadata);
-            if newer == older || *other == target {
+            let served = |i: &Ingress| !i.status.load_balancer.ingress.is_empty();
+            let apart = newer.namespace != older.namespace && !(served(first) && served(ingress));
+            if newer == older || *other == target || apart {
                 continue;
             }
             out.push(

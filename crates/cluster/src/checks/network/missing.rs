@@ -5,7 +5,7 @@ use super::callers::{Call, Calls};
 use super::index::Net;
 use super::service::{State, state};
 use crate::checks::history::Record;
-use crate::objects::text::{alike, span};
+use crate::objects::text::{is_slip, span};
 use crate::{Finding, Grade, Look, ObjectRef};
 use nightshift_model::{FaultClass, Timestamp};
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ fn missing(net: &Net<'_>, caller: &ObjectRef, call: &Call) -> Option<Finding> {
     let near = world
         .services
         .in_namespace(&call.namespace)
-        .filter(|s| alike(&s.metadata.name, &call.service))
+        .filter(|s| is_slip(&s.metadata.name, &call.service))
         .filter(|s| call.port.is_none_or(|port| s.spec.ports.iter().any(|p| p.port == port)))
         .min_by_key(|s| (crate::objects::text::distance(&s.metadata.name, &call.service, 8), &s.metadata.name));
     let namespace_missing = world.namespaces.look("", &call.namespace).is_missing();
@@ -91,9 +91,14 @@ fn missing(net: &Net<'_>, caller: &ObjectRef, call: &Call) -> Option<Finding> {
             format!("Set {} of {caller} to {}, or make {service}.", place(call), near.metadata.name),
         ),
         (None, None, Some(other)) => (
-            FaultClass::WrongEndpoint,
+            FaultClass::ServiceMissing,
             format!("there is no {service}; one of that name is in namespace {}", other.metadata.namespace),
-            format!("Set the host in {} of {caller} to {}.{}.", place(call), call.service, other.metadata.namespace),
+            format!(
+                "Make {service}; or, if that one is meant, set the host in {} of {caller} to {}.{}.",
+                place(call),
+                call.service,
+                other.metadata.namespace
+            ),
         ),
         _ => (
             FaultClass::ServiceMissing,
