@@ -1,7 +1,7 @@
 //! Cron jobs: schedules that never come, runs that were missed, runs that do not end.
 
 use super::schedule::Schedule;
-use crate::objects::{CronJob, Job};
+use crate::objects::{CronJob, Event, Job};
 use crate::{Context, Finding, Grade, ObjectRef};
 use nightshift_model::{FaultClass, Timestamp};
 use std::collections::BTreeMap;
@@ -158,17 +158,30 @@ fn endless(
     Some(finding)
 }
 
+/// When an event last told it: by its own times, where it has any.
+fn told_at(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|s| s.last_observed_time);
+    [series, event.last_timestamp, event.event_time].into_iter().flatten().max().or(event.metadata.creation_timestamp)
+}
+
 /// The run that was due and did not start.
 fn missed(cx: &Context<'_>, object: &ObjectRef, cron: &CronJob, schedule: &Schedule, jobs: &[&Job]) -> Option<Finding> {
     let last = cron.status.last_schedule_time;
     let told = event(cx, object, &["MissSchedule", "TooManyMissedTimes"])
         // A run since then makes up for it.
-        .filter(|e| last.is_none() || e.last_seen() > last);
+        .filter(|e| last.is_none() || told_at(e) > last);
     let utc = cron.spec.time_zone.as_deref().is_none_or(|z| matches!(z, "" | "UTC" | "Etc/UTC" | "GMT" | "Etc/GMT"));
+    // The controller writes down the time of the schedule, not of the start: then the next one is known to the minute.
+    // Anything else may be off by an interval, so that a second run must have been missed.
+    let exact = |at: Timestamp| utc && schedule.next(at - Duration::from_secs(60)) == Some(at);
     let patience = if utc { LATE } else { LATE + ZONES };
     // A run that still goes on may hold the next one back.
     let held = !jobs.is_empty() || !cron.status.active.is_empty();
-    let due = last.and_then(|at| schedule.next(at)).filter(|due| cx.age(*due) > patience && !held);
+    let due = last.and_then(|at| {
+        let due = schedule.next(at)?;
+        let certain = if exact(at) { due } else { schedule.next(due)? };
+        (!held && cx.age(certain) > patience).then_some(due)
+    });
     if told.is_none() && due.is_none() {
         return None;
     }
