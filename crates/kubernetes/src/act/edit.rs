@@ -201,12 +201,20 @@ pub(super) async fn perform(deed: &dyn Deed, cx: &Context<'_>, action: &Action) 
 }
 
 async fn dry_run(deed: &dyn Deed, cx: &Context<'_>, action: &Action) -> Result<Answer, ActError> {
-    let subjects = deed.find(cx, &action.target).await?;
-    let aim = deed.aim(cx, &all_before(&subjects, &action.before)?, action, None).await?;
-    let subject = chosen(&subjects, &aim)?;
-    let wanted = with(&subject.object, &aim.fields, &marks(action));
-    let how = cx.try_patch(&subject.place, &subject.object, &wanted, &patch_of(&subject.object, &wanted)).await?;
-    Ok(answer(ActionOutcome::Done, format!("{}; {how}", aim.said), Image::new()))
+    for tried in 1.. {
+        let subjects = deed.find(cx, &action.target).await?;
+        let aim = deed.aim(cx, &all_before(&subjects, &action.before)?, action, None).await?;
+        let subject = chosen(&subjects, &aim)?;
+        let wanted = with(&subject.object, &aim.fields, &marks(action));
+        let patch = patch_of(&subject.object, &wanted);
+        match cx.try_patch(&subject.place, &subject.object, &wanted, &patch).await {
+            Ok(how) => return Ok(answer(ActionOutcome::Done, format!("{}; {how}", aim.said), Image::new())),
+            // A controller wrote its status meanwhile.
+            Err(ActError::NotDone(_)) if tried < TRIES => cx.pause().await,
+            Err(e) => return Err(e),
+        }
+    }
+    unreachable!("the last try returns")
 }
 
 fn chosen<'a>(subjects: &'a [Subject], aim: &Aim) -> Result<&'a Subject, ActError> {

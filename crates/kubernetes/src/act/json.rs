@@ -217,7 +217,7 @@ pub(super) fn quantity_at(object: &Value, pointer: &str) -> Option<f64> {
 pub(super) fn mib(value: f64) -> String {
     let whole = value.round().max(1.0) as u64;
     for (unit, size) in [("Ti", 1_u64 << 20), ("Gi", 1 << 10)] {
-        if whole % size == 0 {
+        if whole.is_multiple_of(size) {
             return format!("{}{unit}", whole / size);
         }
     }
@@ -227,7 +227,7 @@ pub(super) fn mib(value: f64) -> String {
 /// Thousandths of a core as a quantity, in the form in which the server keeps it.
 pub(super) fn millis(value: f64) -> String {
     let whole = value.round().max(1.0) as u64;
-    if whole % 1_000 == 0 { (whole / 1_000).to_string() } else { format!("{whole}m") }
+    if whole.is_multiple_of(1_000) { (whole / 1_000).to_string() } else { format!("{whole}m") }
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl Context<'_> {
 
     /// Whether anything may be written there: the allow-list, and nodes only where they are allowed.
     fn may_write(&self, place: &Place) -> Result<(), ActError> {
-        let allowed = self.config.namespaces.iter().any(|n| *n == place.namespace);
+        let allowed = self.config.namespaces.contains(&place.namespace);
         let fine = if place.kind.namespaced { allowed } else { place.kind == &place::NODE && self.config.nodes };
         if fine {
             return Ok(());

@@ -17,16 +17,17 @@ impl Harness for Cluster {
         let short: String = name.chars().filter(|c| *c != '_').take(20).collect();
         let place = Place::open(&short).await.unwrap();
         place.workload("Deployment", "web", json!({})).await;
-        Box::new(One(place))
+        Box::new(One(place, now()))
     }
 }
 
-struct One(Place);
+/// The place, and the time at which its clocks stand still.
+struct One(Place, Timestamp);
 
 #[async_trait]
 impl World for One {
     async fn actuator(&self) -> Arc<dyn Actuator> {
-        self.0.actuator()
+        self.0.actuator_at(&self.0.config(), self.1)
     }
 
     async fn order(&self) -> Action {
@@ -70,7 +71,7 @@ impl World for One {
     }
 
     fn now(&self) -> Timestamp {
-        now()
+        self.1
     }
 
     async fn hang(&self) -> bool {

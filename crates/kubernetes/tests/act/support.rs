@@ -13,24 +13,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-pub const CLUSTER: &str = "test";
+pub(crate) const CLUSTER: &str = "test";
 
 /// The system's clock.
 #[expect(clippy::disallowed_methods, reason = "objects on a real server have real times")]
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp(i64::try_from(since.as_nanos()).unwrap())
 }
 
 /// Changes that reached the server and were taken, with their bodies; and whether answers are kept back.
 #[derive(Default)]
-pub struct Wire {
-    pub taken: Mutex<Vec<(String, String, String)>>,
-    pub hangs: AtomicBool,
+pub(crate) struct Wire {
+    pub(crate) taken: Mutex<Vec<(String, String, String)>>,
+    pub(crate) hangs: AtomicBool,
 }
 
 impl Wire {
-    pub fn effects(&self, key: &str) -> u32 {
+    pub(crate) fn effects(&self, key: &str) -> u32 {
         let taken = self.taken.lock();
         let wanted = format!("\"nightshift.dev/last-key\":\"{key}\"");
         u32::try_from(taken.iter().filter(|(.., body)| body.contains(&wanted)).count()).unwrap()
@@ -38,15 +38,15 @@ impl Wire {
 }
 
 /// A namespace, removed when the test is over.
-pub struct Place {
-    pub client: kube::Client,
-    pub wire: Arc<Wire>,
-    pub namespace: String,
+pub(crate) struct Place {
+    pub(crate) client: kube::Client,
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) namespace: String,
     admin: kube::Client,
     next: AtomicU64,
 }
 
-pub async fn client_of(kubeconfig: &str) -> kube::Client {
+pub(crate) async fn client_of(kubeconfig: &str) -> kube::Client {
     drop(rustls::crypto::ring::default_provider().install_default());
     let files = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
     let mut config = kube::Config::from_custom_kubeconfig(files, &Default::default()).await.unwrap();
@@ -55,7 +55,7 @@ pub async fn client_of(kubeconfig: &str) -> kube::Client {
 }
 
 /// A client that notes what is written.
-pub fn watched(client: kube::Client, wire: Arc<Wire>) -> kube::Client {
+pub(crate) fn watched(client: kube::Client, wire: Arc<Wire>) -> kube::Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, wire) = (client.clone(), wire.clone());
@@ -80,7 +80,7 @@ pub fn watched(client: kube::Client, wire: Arc<Wire>) -> kube::Client {
 }
 
 /// The control plane, or a loud word that there is none.
-pub async fn admin() -> Option<kube::Client> {
+pub(crate) async fn admin() -> Option<kube::Client> {
     let Ok(path) = std::env::var("NIGHTSHIFT_TEST_KUBECONFIG") else {
         eprintln!("SKIPPED: NIGHTSHIFT_TEST_KUBECONFIG is not set; run: testenv/up kubernetes");
         return None;
@@ -88,7 +88,7 @@ pub async fn admin() -> Option<kube::Client> {
     Some(client_of(&path).await)
 }
 
-pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+pub(crate) async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<Value, String> {
     let form = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = Request::builder().method(method).uri(path).header("content-type", form).body(body).unwrap();
@@ -100,7 +100,7 @@ pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value)
 }
 
 impl Place {
-    pub async fn open(name: &str) -> Option<Self> {
+    pub(crate) async fn open(name: &str) -> Option<Self> {
         let admin = admin().await?;
         let namespace = format!("act-{name}-{}", std::process::id());
         let made = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
@@ -109,7 +109,7 @@ impl Place {
         Some(Self { client: watched(admin.clone(), wire.clone()), wire, namespace, admin, next: AtomicU64::new(1) })
     }
 
-    pub fn config(&self) -> KubernetesActuatorConfig {
+    pub(crate) fn config(&self) -> KubernetesActuatorConfig {
         KubernetesActuatorConfig {
             cluster: CLUSTER.into(),
             namespaces: vec![self.namespace.clone()],
@@ -121,20 +121,24 @@ impl Place {
         }
     }
 
-    pub fn actuator(&self) -> Arc<KubernetesActuator> {
+    pub(crate) fn actuator(&self) -> Arc<KubernetesActuator> {
         self.actuator_with(self.config())
     }
 
-    pub fn actuator_with(&self, config: KubernetesActuatorConfig) -> Arc<KubernetesActuator> {
-        build(&config, self.client.clone(), Arc::new(ManualClock::at(now()))).unwrap()
+    pub(crate) fn actuator_with(&self, config: KubernetesActuatorConfig) -> Arc<KubernetesActuator> {
+        self.actuator_at(&config, now())
     }
 
-    pub fn id(&self, kind: &str, name: &str) -> EntityId {
+    pub(crate) fn actuator_at(&self, config: &KubernetesActuatorConfig, now: Timestamp) -> Arc<KubernetesActuator> {
+        build(config, self.client.clone(), Arc::new(ManualClock::at(now))).unwrap()
+    }
+
+    pub(crate) fn id(&self, kind: &str, name: &str) -> EntityId {
         EntityId::new(CLUSTER, kind, if kind == "node" { "" } else { &self.namespace }, name)
     }
 
     /// An order of its own incident, half a minute until its deadline.
-    pub fn order(&self, kind: &str, name: &str, action: ActionType, params: Value) -> Action {
+    pub(crate) fn order(&self, kind: &str, name: &str, action: ActionType, params: Value) -> Action {
         let params: Image = params.as_object().unwrap().clone().into_iter().collect();
         let mut made = order(&self.id(kind, name), action, params, now());
         made.incident.0 += u128::from(self.next.fetch_add(1, Ordering::SeqCst));
@@ -142,30 +146,30 @@ impl Place {
         made.with(Operation::Apply)
     }
 
-    pub fn path(&self, api: &str, plural: &str, name: &str) -> String {
+    pub(crate) fn path(&self, api: &str, plural: &str, name: &str) -> String {
         let root = if api == "v1" { "/api/v1".to_owned() } else { format!("/apis/{api}") };
         let tail = if name.is_empty() { String::new() } else { format!("/{name}") };
         format!("{root}/namespaces/{}/{plural}{tail}", self.namespace)
     }
 
-    pub async fn make(&self, plural: &str, object: Value) -> Value {
+    pub(crate) async fn make(&self, plural: &str, object: Value) -> Value {
         let api = object["apiVersion"].as_str().unwrap().to_owned();
         send(&self.admin, "POST", &self.path(&api, plural, ""), &object).await.unwrap()
     }
 
-    pub async fn patch(&self, api: &str, plural: &str, name: &str, patch: Value) -> Value {
+    pub(crate) async fn patch(&self, api: &str, plural: &str, name: &str, patch: Value) -> Value {
         send(&self.admin, "PATCH", &self.path(api, plural, name), &patch).await.unwrap()
     }
 
-    pub async fn get(&self, api: &str, plural: &str, name: &str) -> Value {
+    pub(crate) async fn get(&self, api: &str, plural: &str, name: &str) -> Value {
         send(&self.admin, "GET", &self.path(api, plural, name), &Value::Null).await.unwrap_or(Value::Null)
     }
 
-    pub async fn admin(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         send(&self.admin, method, path, body).await
     }
 
-    pub async fn workload(&self, kind: &str, name: &str, spec: Value) {
+    pub(crate) async fn workload(&self, kind: &str, name: &str, spec: Value) {
         let plural = format!("{}s", kind.to_lowercase());
         let mut object = json!({
             "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},
@@ -189,7 +193,7 @@ impl Place {
     }
 
     /// Until it is rolled out.
-    pub async fn steady(&self, plural: &str, name: &str) {
+    pub(crate) async fn steady(&self, plural: &str, name: &str) {
         for _ in 0..250 {
             if is_steady(plural, &self.get("apps/v1", plural, name).await) {
                 return;
@@ -199,7 +203,7 @@ impl Place {
         panic!("{name} is not rolled out in 50 s: {:#}", self.get("apps/v1", plural, name).await["status"]);
     }
 
-    pub async fn until<F: AsyncFn() -> bool>(&self, what: &str, done: F) {
+    pub(crate) async fn until<F: AsyncFn() -> bool>(&self, what: &str, done: F) {
         for _ in 0..200 {
             if done().await {
                 return;
@@ -233,7 +237,7 @@ fn is_steady(plural: &str, o: &Value) -> bool {
 }
 
 /// An object without what changes with every write.
-pub fn plain(mut object: Value) -> Value {
+pub(crate) fn plain(mut object: Value) -> Value {
     if let Some(map) = object.as_object_mut() {
         map.remove("status");
     }
@@ -252,13 +256,13 @@ pub fn plain(mut object: Value) -> Value {
     object
 }
 
-pub fn done(answer: &Answer) {
+pub(crate) fn done(answer: &Answer) {
     assert!(answer.outcome.is_done(), "{:?}: {}", answer.outcome, answer.detail);
 }
 
 /// The whole way of an action on one object: a dry-run that changes nothing, an apply that does it, once; an undo that
 /// gives it back exactly; a world that changed, refused.
-pub async fn whole_way(
+pub(crate) async fn whole_way(
     place: &Place,
     (api, plural, name): (&str, &str, &str),
     order: Action,
@@ -303,11 +307,11 @@ pub async fn whole_way(
 }
 
 /// An object by path below a pointer.
-pub fn at(object: &Value, pointer: &str) -> Value {
+pub(crate) fn at(object: &Value, pointer: &str) -> Value {
     object.pointer(pointer).cloned().unwrap_or(Value::Null)
 }
 
 /// The same order with time left.
-pub fn later(order: &Action) -> Action {
+pub(crate) fn later(order: &Action) -> Action {
     Action { deadline: now() + Duration::from_secs(40), ..order.clone() }
 }
