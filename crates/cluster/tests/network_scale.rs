@@ -8,7 +8,8 @@ const SERVICES: usize = 200;
 const PODS_OF_EACH: usize = 10;
 
 fn put(world: &mut World, resource: Resource, object: &serde_json::Value) {
-    world.put_json(resource, object.to_string().as_bytes()).unwrap();
+    let read = world.put_json(resource, object.to_string().as_bytes());
+    assert!(read.is_ok(), "{read:?}");
 }
 
 /// Ready deployments, each with its pods and a service; all pods share two labels, and every `wrong`th service has a slip.
