@@ -12,7 +12,9 @@
 pub mod act;
 mod changes;
 mod client;
+pub mod crds;
 mod discovery;
+pub mod lease;
 mod list;
 mod logs;
 mod metrics;
