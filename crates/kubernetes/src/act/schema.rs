@@ -55,13 +55,18 @@ fn changed(document: &Value, schema: &Value, read: &Value, wanted: &Value) -> Re
     }
     for (pointer, _, after) in leaves("", read, wanted) {
         // The status is the server's.
-        if after.is_null() || pointer.starts_with("/status") || pointer.starts_with("/metadata") {
+        if pointer.starts_with("/status") || pointer.starts_with("/metadata") {
             continue;
         }
         let mut at = resolve(document, schema);
         let mut known = true;
-        for part in pointer.split('/').skip(1) {
+        let parts: Vec<&str> = pointer.split('/').skip(1).collect();
+        for (i, part) in parts.iter().enumerate() {
             let part = part.replace("~1", "/").replace("~0", "~");
+            let taken = after.is_null() && i + 1 == parts.len();
+            if taken && super::json::items(at, "/required").iter().any(|r| r.as_str() == Some(part.as_str())) {
+                return Err(format!("{pointer} is missing"));
+            }
             match below(document, at, &part) {
                 Below::Schema(next) => at = next,
                 Below::Anything => {
