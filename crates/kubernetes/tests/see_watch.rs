@@ -4,10 +4,10 @@
 
 mod see;
 
+use nightshift_collect::SourceContext;
 use nightshift_collect::kubernetes::{ClusterConfig, KubernetesConfig};
 use nightshift_collect::supervise::Surroundings;
 use nightshift_collect::testkit::TestContext;
-use nightshift_collect::SourceContext;
 use nightshift_health::Health;
 use nightshift_model::{Anomaly, ChangeType, Clock, Observation, Phase, Timestamp};
 use see::Api;

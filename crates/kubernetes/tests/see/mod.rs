@@ -1,7 +1,6 @@
 //! A throwaway API server for tests that see, and writing objects to it as cases have them.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use futures::StreamExt as _;
 use http::Request;
 use nightshift_cluster::{ObjectRef, Resource};
 use nightshift_kubernetes::{Access, ApiServer};
@@ -38,7 +37,7 @@ impl Drop for Api {
 /// What came of writing the objects of a case.
 #[derive(Default)]
 pub(crate) struct Put {
-    /// What was made outside the case's own namespace, in order: its path and its name.
+    /// What was made beside the case's own namespace, in order: its path and its name.
     pub(crate) made: Vec<(String, ObjectRef)>,
     /// What the server refused, with its words.
     pub(crate) refused: Vec<String>,
@@ -192,7 +191,7 @@ impl Api {
         if let Some(uid) = made["metadata"]["uid"].as_str() {
             uids.insert(what.clone(), uid.to_owned());
         }
-        if namespace(&object) != Some(own) && !is_own_namespace(&object, own) {
+        if !is_own_namespace(&object, own) {
             let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
             let kind = object["kind"].as_str().unwrap_or_default();
             put.made.push((path(&object, true), ObjectRef::new(kind, text("namespace"), text("name"))));
@@ -217,43 +216,24 @@ impl Api {
         }
     }
 
-    /// Removes what was made outside a case's own namespace, newest first.
-    pub(crate) async fn remove(&self, paths: Vec<String>) {
-        for path in paths.into_iter().rev() {
+    /// Removes what was made, newest first, and the namespace: no controller does it here.
+    pub(crate) async fn remove(&self, own: &str, put: Put) {
+        for (path, object) in
+            put.made.into_iter().rev().chain([(format!("/api/v1/namespaces/{own}"), ObjectRef::default())])
+        {
             // A namespace that every cluster has stays.
-            if ["/default", "/kube-system", "/kube-public", "/kube-node-lease"].iter().any(|s| path.ends_with(s)) {
+            if ["default", "kube-system", "kube-public", "kube-node-lease"].contains(&object.name.as_str())
+                && object.kind == "Namespace"
+            {
                 continue;
             }
             drop(self.send("PATCH", &path, &json!({"metadata": {"finalizers": null}})).await);
             drop(self.send("DELETE", &path, &json!({"gracePeriodSeconds": 0})).await);
-            if let Some(namespace) = path.strip_prefix("/api/v1/namespaces/").filter(|n| !n.contains('/')) {
-                self.forget_namespace(namespace).await;
+            if let Some(name) = path.strip_prefix("/api/v1/namespaces/").filter(|n| !n.contains('/')) {
+                let gone = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
+                drop(self.send("PUT", &format!("{path}/finalize"), &gone).await);
             }
         }
-    }
-
-    /// Empties a namespace and takes it away: no controller does it here.
-    pub(crate) async fn forget_namespace(&self, name: &str) {
-        let served = nightshift_kubernetes::discover(&self.server).await;
-        let lists = futures::stream::iter(served.endpoints.iter().filter(|e| e.namespaced));
-        lists
-            .for_each_concurrent(8, |endpoint| async move {
-                let base = endpoint.path(Some(name));
-                let Ok(list) = self.send("GET", &base, &Value::Null).await else { return };
-                for item in list["items"].as_array().unwrap_or(&Vec::new()) {
-                    let path = format!("{base}/{}", item["metadata"]["name"].as_str().unwrap_or_default());
-                    if !item["metadata"]["finalizers"].is_null() {
-                        drop(self.send("PATCH", &path, &json!({"metadata": {"finalizers": null}})).await);
-                    }
-                    drop(self.send("DELETE", &path, &json!({"gracePeriodSeconds": 0})).await);
-                }
-            })
-            .await;
-        let path = format!("/api/v1/namespaces/{name}");
-        drop(self.send("DELETE", &path, &Value::Null).await);
-        let gone =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
-        drop(self.send("PUT", &format!("{path}/finalize"), &gone).await);
     }
 }
 
