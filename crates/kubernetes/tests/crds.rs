@@ -76,7 +76,7 @@ impl Place {
         assert_eq!(taken.lines().count(), 4, "{taken}");
         let own = format!("crds-{name}-{}", std::process::id());
         let shop = format!("{own}-shop");
-        let place = Self { own: own.clone(), shop: shop.clone(), account: PathBuf::new() };
+        let mut place = Self { own: own.clone(), shop: shop.clone(), account: PathBuf::new() };
         for namespace in [&own, &shop] {
             kubectl(&["create", "namespace", namespace], "").unwrap();
         }
@@ -88,7 +88,8 @@ impl Place {
         let rights = run(&helm, &arguments, "").unwrap();
         kubectl(&["apply", "-f", "-"], &rights).unwrap();
         let printed = run(&account, &[&own, "ns-nightshift"], "").unwrap();
-        Some(Self { account: PathBuf::from(printed.trim()), ..place })
+        place.account = PathBuf::from(printed.trim());
+        Some(place)
     }
 
     /// As the account, with the rights of the chart and no more.
@@ -248,6 +249,21 @@ async fn what_people_write_is_judged_and_told() {
     task.await.unwrap();
 }
 
+/// A server that cannot be reached while told so.
+fn breakable(server: &ApiServer, away: Arc<AtomicBool>) -> ApiServer {
+    let (client, namespace) = (server.client().clone(), server.namespace().to_owned());
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (client, away) = (client.clone(), away.clone());
+        async move {
+            if away.load(Ordering::SeqCst) {
+                return Err(kube::Error::Service(std::io::Error::other("it is away").into()));
+            }
+            client.send(request).await
+        }
+    });
+    ApiServer::with_client(kube::Client::new(service, namespace), server.url())
+}
+
 struct Feed {
     all: Arc<parking_lot::Mutex<Vec<Incident>>>,
     news: mpsc::Receiver<Incident>,
@@ -281,6 +297,7 @@ async fn kubectl_shows_incidents() {
     let Some(place) = Place::open("mirror") else { return };
     let stop = CancellationToken::new();
     let (_lead, leader) = watch::channel(true);
+    let away = Arc::new(AtomicBool::new(false));
     let now = RealClock.now();
     let all = Arc::new(parking_lot::Mutex::new(vec![incident(1, now)]));
     let (tell, news) = mpsc::channel(8);
@@ -295,7 +312,7 @@ async fn kubectl_shows_incidents() {
         }));
     }
     let mirror = Mirror {
-        server: place.server().await,
+        server: breakable(&place.server().await, away.clone()),
         settings: CrdSettings { resync_secs: 10, ..CrdSettings::default() },
         incidents: Box::new(Feed { all: all.clone(), news }),
         leader,
@@ -339,6 +356,19 @@ async fn kubectl_shows_incidents() {
     let name = incident_mirror(&changed).name;
     kubectl(&["-n", &place.own, "delete", "incident", &name], "").unwrap();
     until("it is back", || line(&["INC-0001", "rca_complete"])).await;
+
+    // The API server is away for a while: nothing waits for it, and the newest state is told when it is back.
+    away.store(true, Ordering::SeqCst);
+    for status in [IncidentStatus::Remediating, IncidentStatus::Monitoring, IncidentStatus::Escalated] {
+        changed.status = status;
+        *all.lock() = vec![changed.clone()];
+        tell.send(changed.clone()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(line(&["INC-0001", "rca_complete"]).is_some());
+    until("changes are taken meanwhile", || (tell.capacity() == tell.max_capacity()).then_some(())).await;
+    away.store(false, Ordering::SeqCst);
+    until("the newest state is told", || line(&["INC-0001", "escalated"])).await;
 
     // Over for long: it goes.
     changed.status = IncidentStatus::Resolved;

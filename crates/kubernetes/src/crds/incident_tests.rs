@@ -24,7 +24,10 @@ fn plan(hash: u8) -> Plan {
         "hash": PlanHash([hash; 32]), "incident": IncidentId(7), "tenant": "default", "rca_revision": 1,
         "playbook": "rollback_deploy", "playbook_digest": "0123456789ab", "title": "roll back cart",
         "covers": [], "confidence": 0.9, "steps": [], "risk": "medium", "priority": "IMMEDIATE", "owner": "shop",
-        "verification": {"kpis": [], "readings": 3, "interval_secs": 1, "deadline_secs": 300},
+        "verification": {
+            "kpi": {"entity": "main/service/shop/cart", "signal": "error_rate"}, "compare": "below",
+            "threshold": 0.1, "readings": 3, "interval_secs": 1, "deadline_secs": 300,
+        },
         "estimated_resolution_secs": 300, "expected_benefit": 0.5, "made_at": NOW,
     });
     serde_json::from_value(text).unwrap()

@@ -42,7 +42,7 @@ pub enum Heard {
 
 /// Where incidents come from.
 #[async_trait::async_trait]
-pub trait Incidents: Send {
+pub trait Incidents: Send + Sync {
     /// Incidents as they stand: all open ones and the newest of the others, at most `max`, of every tenant.
     ///
     /// # Errors
