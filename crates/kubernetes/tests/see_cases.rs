@@ -128,7 +128,13 @@ fn look_into(mut world: World, variants: &[&Variant<'_>]) -> Looked {
 fn judge(variant: &Variant<'_>, looked: &Looked, put: &Put) -> Option<String> {
     let Variant { file, case, twin, namespace } = variant;
     let slip = if put.refused.is_empty() {
-        let own = |f: &&Finding| concerns(&looked.world, f, namespace) || put.made.iter().any(|(_, o)| *o == f.object);
+        // Several cases may name one node: what is found on it counts for those whose objects it names.
+        let of_it = |o: &nightshift_cluster::ObjectRef| o.namespace == *namespace;
+        let own = |f: &&Finding| {
+            let named = of_it(&f.object) || of_it(&f.cause.object) || f.symptoms.iter().any(of_it);
+            (concerns(&looked.world, f, namespace) && (named || f.object.kind == "Namespace"))
+                || put.made.iter().any(|(_, o)| *o == f.object)
+        };
         let found: Vec<Finding> = looked.found.iter().filter(own).cloned().collect();
         cases::compare(case, *twin, &found).err()
     } else {
