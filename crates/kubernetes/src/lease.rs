@@ -286,24 +286,31 @@ impl Elector {
 
     /// Says that nobody holds it, so that the next one need not wait.
     async fn give_back(mut self) {
-        let held = self.renewed_at.is_some();
         self.lose("we are told to stop");
-        let Some(mut lease) = self.lease.take().filter(|_| held) else { return };
-        let old = lease.spec.take().unwrap_or_default();
+        if self.seen.as_ref().is_some_and(|seen| seen.hold.holder == self.settings.identity)
+            && let Err(e) = self.release().await
+        {
+            tracing::info!("the lease was not given back, it runs out by itself: {e}");
+        }
+    }
+
+    async fn release(&self) -> Result<(), KubeError> {
+        let (api, within) = (self.api(), self.settings.retry);
+        // Read anew: a write of ours may have been under way when we were told to stop.
+        let found = call(&self.server, within, api.get_opt(&self.settings.name)).await?;
+        let Some(mut lease) = found.filter(|lease| hold_of(lease).holder == self.settings.identity) else {
+            return Ok(());
+        };
         let now = micro(self.clock.now());
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(String::new()),
             lease_duration_seconds: Some(1),
             acquire_time: now.clone(),
             renew_time: now,
-            ..old
+            ..lease.spec.take().unwrap_or_default()
         });
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        let api = self.api();
-        let written = api.replace(&self.settings.name, &params, &lease);
-        if let Err(e) = call(&self.server, self.settings.retry, written).await {
-            tracing::info!("the lease was not given back, it runs out by itself: {e}");
-        }
+        call(&self.server, within, api.replace(&self.settings.name, &params, &lease)).await.map(drop)
     }
 }
 
