@@ -249,13 +249,16 @@ async fn what_people_write_is_judged_and_told() {
     task.await.unwrap();
 }
 
-/// A server that cannot be reached while told so.
-fn breakable(server: &ApiServer, away: Arc<AtomicBool>) -> ApiServer {
+/// A server that cannot be reached while told so: it refuses, or never answers.
+fn breakable(server: &ApiServer, away: Arc<AtomicBool>, answers: bool) -> ApiServer {
     let (client, namespace) = (server.client().clone(), server.namespace().to_owned());
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (client, away) = (client.clone(), away.clone());
         async move {
             if away.load(Ordering::SeqCst) {
+                if !answers {
+                    std::future::pending::<()>().await;
+                }
                 return Err(kube::Error::Service(std::io::Error::other("it is away").into()));
             }
             client.send(request).await
@@ -312,7 +315,7 @@ async fn kubectl_shows_incidents() {
         }));
     }
     let mirror = Mirror {
-        server: breakable(&place.server().await, away.clone()),
+        server: breakable(&place.server().await, away.clone(), true),
         settings: CrdSettings { resync_secs: 10, ..CrdSettings::default() },
         incidents: Box::new(Feed { all: all.clone(), news }),
         leader,
@@ -445,4 +448,48 @@ async fn of_two_replicas_one_leads_and_the_other_follows_when_it_dies() {
     c_stop.cancel();
     c_task.await.unwrap();
     assert_eq!(holder(), "thief", "what is not ours is not given back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_steps_down_before_another_leads() {
+    let Some(place) = Place::open("cut-off") else { return };
+    let times = |identity: &str| LeaseSettings {
+        lasts: Duration::from_secs(10),
+        renew_within: Duration::from_secs(5),
+        retry: Duration::from_millis(500),
+        ..LeaseSettings::new(&place.own, "ns-nightshift", identity)
+    };
+    let stop = CancellationToken::new();
+    let away = Arc::new(AtomicBool::new(false));
+    // Its requests hang: nothing tells it that it is cut off.
+    let server = breakable(&place.server().await, away.clone(), false);
+    let (elector, mut a) = Elector::new(server, times("pod-a"), Arc::new(RealClock), stop.clone()).unwrap();
+    let a_task = tokio::spawn(elector.run());
+    a.wait_for(|leads| *leads).await.unwrap();
+    let server = place.server().await;
+    let (elector, mut b) = Elector::new(server, times("pod-b"), Arc::new(RealClock), stop.clone()).unwrap();
+    let b_task = tokio::spawn(elector.run());
+
+    away.store(true, Ordering::SeqCst);
+    let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let note = |text: &'static str| order.lock().push(text);
+    tokio::join!(
+        async {
+            a.wait_for(|leads| !*leads).await.unwrap();
+            note("a steps down");
+        },
+        async {
+            b.wait_for(|leads| *leads).await.unwrap();
+            note("b leads");
+        }
+    );
+    assert_eq!(*order.lock(), ["a steps down", "b leads"]);
+
+    // Back again, it follows.
+    away.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(*b.borrow() && !*a.borrow());
+    stop.cancel();
+    a_task.await.unwrap();
+    b_task.await.unwrap();
 }
