@@ -7,7 +7,7 @@
 mod see;
 
 use nightshift_cluster::cases::{self, Case};
-use nightshift_cluster::{Finding, Seen, World, concerns, scan};
+use nightshift_cluster::{Finding, ObjectRef, Options, Seen, World, concerns, scan};
 use nightshift_kubernetes::scan::{LookOptions, look};
 use see::{Api, Put, now};
 use std::collections::BTreeSet;
@@ -36,11 +36,17 @@ impl Variant<'_> {
         objects
     }
 
-    /// Whether its objects are all in its own namespace, so that others do not feel them.
+    /// Whether its objects are all in its own namespace, and whatever it is about too, so that others do not feel it.
     fn keeps_to_itself(&self) -> bool {
-        self.objects()
-            .iter()
-            .all(|o| see::namespace(o) == Some(self.namespace.as_str()) || see::is_own_namespace(o, &self.namespace))
+        // The API server is everybody's: what is wrong with it explains what is wrong elsewhere.
+        let elsewhere =
+            |object: &str| ObjectRef::parse(object).is_some_and(|o| !["", "NS"].contains(&o.namespace.as_str()));
+        let case = self.case;
+        let measured = case.signals.iter().chain(case.healthy_signals.iter().flatten()).map(|s| s.object.as_str());
+        !case.expect.iter().map(|e| e.object.as_str()).chain(measured).any(elsewhere)
+            && self.objects().iter().all(|o| {
+                see::namespace(o) == Some(self.namespace.as_str()) || see::is_own_namespace(o, &self.namespace)
+            })
     }
 }
 
@@ -66,11 +72,15 @@ async fn every_case_is_found_on_an_api_server_and_every_twin_is_silent() {
 
     let (together, alone): (Vec<&Variant>, Vec<&Variant>) = variants.iter().partition(|v| v.keeps_to_itself());
     let mut slips = Vec::new();
-    // Those whose objects others would feel go on the server one after the other, while nothing else is there.
+    // Those whose objects others would feel go on the server one after the other, while nothing else is there: whatever
+    // is found then and was not before is theirs.
+    let bare = scan(&see_all(&api).await, &Options { advice: true, ..Options::default() }, now());
     for variant in &alone {
         let put = api.put_all(&variant.namespace, variant.objects()).await;
         let world = see_all(&api).await;
-        slips.extend(judge(variant, &look_into(world, &[variant]), &put));
+        let Looked { mut found, .. } = look_into(world, &[variant]);
+        found.retain(|f| !bare.iter().any(|b| b.identity() == f.identity()));
+        slips.extend(judge(variant, &found, &put));
         api.remove(&variant.namespace, put).await;
     }
     // The others go on it together and are looked at once, with what some of them could not see taken away one by one.
@@ -81,12 +91,12 @@ async fn every_case_is_found_on_an_api_server_and_every_twin_is_silent() {
     let world = see_all(&api).await;
     let (open, blind): (Vec<_>, Vec<_>) = together.into_iter().zip(put).partition(|(v, _)| v.case.unseen.is_empty());
     for (variant, put) in blind {
-        slips.extend(judge(variant, &look_into(world.clone(), &[variant]), &put));
+        slips.extend(judge(variant, &look_into(world.clone(), &[variant]).of(variant, &put), &put));
     }
     for advice in [false, true] {
         let some: Vec<_> = open.iter().filter(|(v, _)| v.case.options.advice == advice).collect();
         let seen = look_into(world.clone(), &some.iter().map(|(v, _)| *v).collect::<Vec<_>>());
-        slips.extend(some.iter().filter_map(|(variant, put)| judge(variant, &seen, put)));
+        slips.extend(some.iter().filter_map(|(variant, put)| judge(variant, &seen.of(variant, put), put)));
     }
     let ran = variants.len();
     println!("{ran} variants of {} cases, {} of them alone, {} wrong", all.len(), alone.len(), slips.len());
@@ -125,18 +135,24 @@ fn look_into(mut world: World, variants: &[&Variant<'_>]) -> Looked {
     Looked { world, found }
 }
 
-fn judge(variant: &Variant<'_>, looked: &Looked, put: &Put) -> Option<String> {
-    let Variant { file, case, twin, namespace } = variant;
-    let slip = if put.refused.is_empty() {
+impl Looked {
+    /// What of it is a variant's, of several that are on the server.
+    fn of(&self, Variant { namespace, .. }: &Variant<'_>, put: &Put) -> Vec<Finding> {
         // Several cases may name one node: what is found on it counts for those whose objects it names.
-        let of_it = |o: &nightshift_cluster::ObjectRef| o.namespace == *namespace;
+        let of_it = |o: &ObjectRef| o.namespace == *namespace;
         let own = |f: &&Finding| {
             let named = of_it(&f.object) || of_it(&f.cause.object) || f.symptoms.iter().any(of_it);
-            (concerns(&looked.world, f, namespace) && (named || f.object.kind == "Namespace"))
+            (concerns(&self.world, f, namespace) && (named || f.object.kind == "Namespace"))
                 || put.made.iter().any(|(_, o)| *o == f.object)
         };
-        let found: Vec<Finding> = looked.found.iter().filter(own).cloned().collect();
-        cases::compare(case, *twin, &found).err()
+        self.found.iter().filter(own).cloned().collect()
+    }
+}
+
+fn judge(variant: &Variant<'_>, found: &[Finding], put: &Put) -> Option<String> {
+    let Variant { file, case, twin, .. } = variant;
+    let slip = if put.refused.is_empty() {
+        cases::compare(case, *twin, found).err()
     } else {
         let twin = twin.unwrap_or("fault");
         Some(format!("{} ({twin}): the server refuses: {}", case.name, put.refused.join("; ")))
