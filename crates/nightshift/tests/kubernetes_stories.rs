@@ -15,7 +15,7 @@ use std::time::Duration;
 use support::{Server, until};
 
 /// From the fault to the end of its story.
-const TOLD_WITHIN: Duration = Duration::from_secs(240);
+const TOLD_WITHIN: Duration = Duration::from_secs(120);
 
 /// A namespace with something in it, and a nightshift that watches and may act there.
 struct Story {
@@ -27,6 +27,11 @@ struct Story {
 impl Story {
     /// Applies `healthy` (`NS` stands for the namespace) and waits until nothing is wrong with it.
     async fn begin(name: &str, healthy: &str, by_itself: bool) -> Option<Self> {
+        Self::begin_with(name, healthy, by_itself, "").await
+    }
+
+    /// The same, with further settings of the actuator.
+    async fn begin_with(name: &str, healthy: &str, by_itself: bool, actuator: &str) -> Option<Self> {
         let kube = Kube::full()?;
         let ns = kube.namespace(name);
         kube.apply(&healthy.replace("NS", &ns.name));
@@ -35,7 +40,7 @@ impl Story {
             "default_sources = false\n[otlp]\nenabled = false\n[remote_write]\nenabled = false\n\
              [sources.cluster]\ntype = \"kubernetes\"\nkubeconfig = \"{kubeconfig}\"\nnamespaces = {{ allow = [\"{ns}\"] }}\n\
              secrets = true\nmetrics_every_secs = 5\nclear_after_secs = 3\n\
-             [actuators.cluster]\ntype = \"kubernetes\"\nkubeconfig = \"{kubeconfig}\"\nnamespaces = [\"{ns}\"]\nnodes = true\n\
+             [actuators.cluster]\ntype = \"kubernetes\"\nkubeconfig = \"{kubeconfig}\"\nnamespaces = [\"{ns}\"]\n{actuator}\
              [guard]\ndry_run = false\n{opted_in}[guard.limits]\npods_share_max = 1.0\n\
              [workflow]\nsettle_secs = 2\nprobation_secs = 5\n",
             kubeconfig = kube.kubeconfig.display(),
@@ -241,7 +246,7 @@ spec:
             "labels: { app: web }, annotations: { nightshift.test/cpu-shared: 60m } }\n    spec"
         )
     );
-    let Some(story) = Story::begin("story-hpa", &scaled, true).await else { return };
+    let Some(story) = Story::begin_with("story-hpa", &scaled, true, "replicas_max = 10\n").await else { return };
     story.wait(&["--for=condition=Available", "deployment/web"]);
     // As much work for all together as four can just take.
     for pod in story.run(&["get", "pods", "-l", "app=web", "-o", "name"]).lines() {
@@ -287,7 +292,7 @@ spec: {{ maxUnavailable: 1, selector: {{ matchLabels: {{ app: web }} }} }}
       containers:"
         )
     );
-    let Some(mut story) = Story::begin("story-drain", &pinned, true).await else { return };
+    let Some(mut story) = Story::begin_with("story-drain", &pinned, true, "nodes = true\n").await else { return };
     story.ns.others.push(format!("node/{node}"));
     story.wait(&["--for=condition=Available", "deployment/web"]);
     let on = |story: &Story| {
@@ -375,15 +380,7 @@ status: { sync: { status: Synced, revision: 1111111 }, health: { status: Healthy
     story.run(&["patch", "application", "shop", "--type=merge", "-p",
         r#"{"status":{"sync":{"status":"OutOfSync","revision":"1111111"},"resources":[{"kind":"Deployment","name":"web","status":"OutOfSync"}]}}"#]);
     let incident = story.incident("gitops_out_of_sync").await;
-    // What Argo CD's controller does when it is asked to sync: carry the operation out and say so.
-    let asked = until("no sync is asked for", TOLD_WITHIN, || async {
-        let app = story.get("application", "shop");
-        (!app["operation"]["sync"].is_null()).then_some(app)
-    })
-    .await;
-    println!("asked for {}", asked["operation"]);
-    story.run(&["patch", "application", "shop", "--type=json", "-p",
-        r#"[{"op":"remove","path":"/operation"},{"op":"replace","path":"/status","value":{"sync":{"status":"Synced","revision":"2222222"},"health":{"status":"Healthy"},"operationState":{"phase":"Succeeded","message":"successfully synced"}}}]"#]);
+    // Argo CD's controller (here a stage) carries the operation out; the journal says that we asked for it.
     story.verified(&incident).await;
 }
 

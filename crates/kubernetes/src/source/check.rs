@@ -93,7 +93,24 @@ impl Cluster {
         // A look at ten thousand pods takes long enough to keep other work from its thread.
         let found =
             tokio::task::spawn_blocking(move || nightshift_cluster::scan(&state.world_blocking(), &options, now));
-        found.await.map_err(|e| SourceError { what: "look for faults".into(), source: Some(Box::new(e)), fatal: false })
+        let found = found.await;
+        let mut found = found.map_err(|e| SourceError {
+            what: "look for faults".into(),
+            source: Some(Box::new(e)),
+            fatal: false,
+        })?;
+        found.retain(|f| self.is_ours(&f.object));
+        Ok(found)
+    }
+
+    /// Whether a fault of this object is ours to tell: namespaces are watched as their contents are, and what belongs to
+    /// the whole cluster is told by the first share alone.
+    fn is_ours(&self, object: &ObjectRef) -> bool {
+        let share = crate::rules::Share::new(self.config.namespaces.clone(), self.config.shard.clone());
+        match object.kind.as_str() {
+            "Namespace" => share.admits(&object.name),
+            _ => !object.namespace.is_empty() || self.config.shard.index == 0,
+        }
     }
 
     /// Kinds of which nothing can be seen.

@@ -322,7 +322,7 @@ impl Service {
             tenant: self.settings.tenant.clone(),
             topology: graph.clone(),
             shelf,
-            plan: self.settings.plan.clone(),
+            plan: self.plan_config(),
             guard: self.settings.guard.clone(),
             workflow: self.settings.workflow.clone(),
         };

@@ -47,7 +47,7 @@ impl Service {
         let worker = format!("{:016x}", rand::rng().random::<u64>());
         Ok(Response {
             workflow: self.settings.workflow.clone(),
-            plan: self.settings.plan.clone(),
+            plan: self.plan_config(),
             guard: self.settings.guard.clone(),
             policies: shelf.library().policies.clone(),
             playbooks: shelf.library().playbooks.clone(),
@@ -62,6 +62,18 @@ impl Service {
             switch,
             worker,
         })
+    }
+
+    /// How plans are made. Where one actuator is configured and the one that steps fall to is not, it is the one.
+    pub(super) fn plan_config(&self) -> nightshift_plan::PlanConfig {
+        let mut plan = self.settings.plan.clone();
+        let mut names = self.settings.actuators.keys().chain(self.extras.actuators.keys());
+        if let (Some(only), None) = (names.next(), names.next())
+            && *only != plan.actuator
+        {
+            plan.actuator.clone_from(only);
+        }
+        plan
     }
 
     /// Tells people what the journal says, where somebody wants to be told.

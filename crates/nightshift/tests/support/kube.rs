@@ -21,8 +21,8 @@ impl Kube {
     }
 
     fn of(variable: &str) -> Option<Self> {
-        let program = super::program("NIGHTSHIFT_TEST_KUBE", "the Kubernetes control plane")?;
-        let kubeconfig = super::program(variable, "a Kubernetes cluster")?;
+        let program = crate::support::program("NIGHTSHIFT_TEST_KUBE", "the Kubernetes control plane")?;
+        let kubeconfig = crate::support::program(variable, "a Kubernetes cluster")?;
         Some(Self { program, kubeconfig })
     }
 
