@@ -30,8 +30,11 @@ const DISCOVERY: Duration = Duration::from_secs(60);
 /// Time for the first lists. After it checks begin with what there is.
 const FIRST_LISTS: Duration = Duration::from_secs(60);
 
-/// Clusters that are watched in this process, by source and name: for those who read and act on them.
-static WORLDS: LazyLock<RwLock<BTreeMap<(String, String), Arc<ClusterState>>>> = LazyLock::new(RwLock::default);
+/// Clusters by source and name.
+type Worlds = BTreeMap<(String, String), Arc<ClusterState>>;
+
+/// Clusters that are watched in this process: for those who read and act on them.
+static WORLDS: LazyLock<RwLock<Worlds>> = LazyLock::new(RwLock::default);
 
 /// The state of a watched cluster, by its name in entities.
 pub fn watched(cluster: &str) -> Option<Arc<ClusterState>> {

@@ -3,6 +3,7 @@
 //! The API server is alone (no controllers, no nodes): objects are created as the case has them, and statuses patched
 //! through their subresource. `CASE=name cargo test -p nightshift-kubernetes --test see_cases` runs those whose name or
 //! file has that text. Needs `NIGHTSHIFT_TEST_KUBE_SERVER` (`testenv/up kubernetes`); without, it says so and passes.
+#![allow(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
 mod see;
 

@@ -1,125 +1,15 @@
-//! The Kubernetes source against a real API server that is killed, restarted, short of rights, and forgetful.
+//! The Kubernetes source against a real API server that is killed and restarted; rollouts, faults that open and close.
 //!
 //! Needs `NIGHTSHIFT_TEST_KUBE_SERVER` (`testenv/up kubernetes`); without, it says so and passes.
+#![allow(clippy::unwrap_used, reason = "a test may panic; clippy does not see that helpers are of tests")]
 
 mod see;
 
-use nightshift_collect::SourceContext;
-use nightshift_collect::kubernetes::{ClusterConfig, KubernetesConfig};
-use nightshift_collect::supervise::Surroundings;
-use nightshift_collect::testkit::TestContext;
 use nightshift_health::Health;
-use nightshift_model::{Anomaly, ChangeType, Clock, Observation, Phase, Timestamp};
+use nightshift_model::{ChangeType, Observation, Phase};
 use see::Api;
-use serde_json::{Value, json};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-
-struct Wall;
-
-impl Clock for Wall {
-    fn now(&self) -> Timestamp {
-        see::now()
-    }
-}
-
-/// Waits for what will come; fails with what there is when it does not.
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..600 {
-        if let Some(found) = look() {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("never came: {what}");
-}
-
-struct Running {
-    test: TestContext,
-    task: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
-}
-
-impl Running {
-    fn start(kubeconfig: &Path, cluster: &str, secrets: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let around = Surroundings {
-            data_dir: folder.path().to_owned(),
-            host_name: "test".into(),
-            bound: nightshift_collect::supervise::BoundAddresses::default(),
-            kubernetes: Some(nightshift_kubernetes::build),
-        };
-        let context = context_of(kubeconfig);
-        let config = KubernetesConfig {
-            kubeconfig: Some(kubeconfig.to_owned()),
-            clusters: vec![ClusterConfig { name: cluster.into(), context }],
-            clear_after_secs: 1,
-            secrets,
-            ..KubernetesConfig::default()
-        };
-        let mut test = TestContext::new("kubernetes");
-        test.context.clock = Arc::new(Wall);
-        let context: SourceContext = test.context.clone();
-        let mut source = nightshift_kubernetes::build("kubernetes", &config, &around).unwrap();
-        let task = tokio::spawn(async move { source.run(&context).await.unwrap() });
-        Self { test, task, _folder: folder }
-    }
-
-    fn alerts(&self) -> Vec<Anomaly> {
-        self.test.sink.recorded().alerts.iter().map(|(_, a)| a.clone()).collect()
-    }
-
-    /// How often a fault of an entity was opened and closed.
-    fn phases(&self, entity: &str, phase: Phase) -> usize {
-        self.alerts().iter().filter(|a| a.entity.id.as_str() == entity && a.phase == phase).count()
-    }
-
-    async fn end(self) {
-        self.test.context.shutdown.cancel();
-        self.task.await.unwrap();
-    }
-}
-
-/// The context that a kubeconfig of the test control plane has.
-fn context_of(kubeconfig: &Path) -> String {
-    let text = std::fs::read_to_string(kubeconfig).unwrap();
-    let file: Value = serde_saphyr::from_str(&text).unwrap();
-    file["current-context"].as_str().unwrap().to_owned()
-}
-
-fn deployment(image: &str) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": image}]}}}})
-}
-
-/// A deployment whose pod crashes, as controllers and a kubelet would write it.
-async fn crashing(api: &Api) {
-    let owner = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("UID_OF/{kind}/{name}"), "controller": true}]);
-    let pod_spec = json!({"containers": [{"name": "app", "image": "web:1"}], "nodeName": "n1"});
-    let objects = vec![
-        deployment("web:1"),
-        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web-1", "namespace": "shop",
-            "ownerReferences": owner("Deployment", "web")}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": "web:1"}]}}}}),
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1-x", "namespace": "shop", "labels": {"app": "web"},
-            "ownerReferences": owner("ReplicaSet", "web-1")}, "spec": pod_spec, "status": crash(5)}),
-    ];
-    let put = api.put_all("shop", objects).await;
-    assert_eq!(put.refused, Vec::<String>::new());
-}
-
-fn crash(restarts: i64) -> Value {
-    json!({"phase": "Running", "containerStatuses": [{"name": "app", "image": "web:1", "imageID": "", "ready": false, "restartCount": restarts,
-        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}},
-        "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}]})
-}
-
-fn fine() -> Value {
-    json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [{"name": "app", "image": "web:1",
-        "imageID": "", "ready": true, "started": true, "restartCount": 0, "state": {"running": {}}, "lastState": {}}]})
-}
+use see::running::{Running, crash, crashing, fine, until};
+use serde_json::json;
 
 const POD_STATUS: &str = "/api/v1/namespaces/shop/pods/web-1-x/status";
 const WEB: &str = "eu/deployment/shop/web";
@@ -127,7 +17,7 @@ const WEB: &str = "eu/deployment/shop/web";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_open_and_close_also_across_a_restart_of_the_api_server() {
     let Some(api) = Api::start("see-watch").await else { return };
-    crashing(&api).await;
+    crashing(&api, "web").await;
     let running = Running::start(&api.kubeconfig, "eu", false);
 
     // A fault that is there at the start.

@@ -1,6 +1,8 @@
 //! A throwaway API server for tests that see, and writing objects to it as cases have them.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod running;
+
 use http::Request;
 use nightshift_cluster::{ObjectRef, Resource};
 use nightshift_kubernetes::{Access, ApiServer};
