@@ -300,7 +300,8 @@ spec: {{ maxUnavailable: 1, selector: {{ matchLabels: {{ app: web }} }} }}
         pods["items"].as_array().unwrap().iter().filter(|p| p["spec"]["nodeName"] == node.as_str()).count()
     };
     assert!(on(&story) > 0, "nothing runs on {node}");
-    kube.run(&["annotate", "node", &node, "nightshift.test/node=not-ready"]);
+    // Its kubelet falls silent: the controller manager notices, as it does with a machine that died.
+    kube.run(&["label", "node", &node, "nightshift.test/silent=1"]);
     let incident = story.incident("node_not_ready").await;
     story.verified(&incident).await;
     assert_eq!(kube.get(&["node", &node])["spec"]["unschedulable"], true);
@@ -373,12 +374,12 @@ spec:
   project: default
   source: { repoURL: 'https://git.example/shop.git', path: deploy, targetRevision: main }
   destination: { server: 'https://kubernetes.default.svc', namespace: NS }
-status: { sync: { status: Synced, revision: 1111111 }, health: { status: Healthy } }
+status: { sync: { status: Synced, revision: 'a111111' }, health: { status: Healthy } }
 ";
     let Some(story) = Story::begin("story-argo", app, true).await else { return };
     tokio::time::sleep(Duration::from_secs(2)).await;
     story.run(&["patch", "application", "shop", "--type=merge", "-p",
-        r#"{"status":{"sync":{"status":"OutOfSync","revision":"1111111"},"resources":[{"kind":"Deployment","name":"web","status":"OutOfSync"}]}}"#]);
+        r#"{"status":{"sync":{"status":"OutOfSync","revision":"a111111"},"resources":[{"kind":"Deployment","name":"web","status":"OutOfSync"}]}}"#]);
     let incident = story.incident("gitops_out_of_sync").await;
     // Argo CD's controller (here a stage) carries the operation out; the journal says that we asked for it.
     story.verified(&incident).await;

@@ -93,7 +93,7 @@ impl ActionInfo {
             ActionType::DrainNode => action!(DrainNode "cordons a node and moves what runs there" Medium
                 changes true restorable true partial false [
                     param("grace_secs", Int, false, Some((0.0, 3_600.0)), "seconds that each pod has to end"),
-                ] ["schedulable", "ready"]),
+                ] ["schedulable", "ready", "pods"]),
             ActionType::FailoverDb => action!(FailoverDb "makes a replica the primary" High
                 changes true restorable false partial false [
                     param("to", Text, true, None, "the replica that becomes primary"),

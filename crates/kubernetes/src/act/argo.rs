@@ -45,9 +45,15 @@ async fn application(cx: &Context<'_>, target: &EntityId) -> Result<Place, ActEr
     Err(ActError::Refused(format!("find application `{name}`: it is in none of the `namespaces`")))
 }
 
+/// What was synced last; of an application that nobody ever synced what it was last compared with.
 fn revision(app: &Value) -> &str {
-    let last = items(app, "/status/history").last();
-    last.map_or_else(|| text(app, "/status/operationState/syncResult/revision"), |h| text(h, "/revision"))
+    if let Some(last) = items(app, "/status/history").last() {
+        return text(last, "/revision");
+    }
+    match text(app, "/status/operationState/syncResult/revision") {
+        "" => text(app, "/status/sync/revision"),
+        synced => synced,
+    }
 }
 
 /// The newest entry of the history with another revision than the last.

@@ -131,6 +131,9 @@ fn every_playbook_binds_where_it_belongs_and_the_checker_finds_nothing() {
                 "kubernetes_resume_rollout" => {
                     case.images.get_mut(&entity).unwrap().insert("paused".into(), json!(true));
                 }
+                "kubernetes_drain_node" => {
+                    case.images.get_mut(&entity).unwrap().insert("pods".into(), json!(4));
+                }
                 "kubernetes_cordon_node" | "kubernetes_uncordon_node" => {
                     let up = playbook.name == "kubernetes_cordon_node";
                     let image = case.images.get_mut(&entity).unwrap();
