@@ -11,7 +11,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures::StreamExt as _;
+use nightshift_cluster::{Options, scan};
 use nightshift_health::Health;
+use nightshift_kubernetes::scan::{LookOptions, look};
+use nightshift_kubernetes::{Access, ApiServer};
 use nightshift_model::Phase;
 use parking_lot::Mutex;
 use see::Api;
@@ -273,6 +276,47 @@ async fn kinds_that_are_refused_are_said_and_the_rest_is_seen() {
     api.send("PATCH", POD_STATUS, &json!({"status": fine()})).await.unwrap();
     until("the fault is over", || (running.phases(WEB, Phase::Closed) == 1).then_some(())).await;
     running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_look_with_rights_in_one_namespace_sees_that_and_says_what_it_does_not() {
+    let Some(api) = Api::start("see-narrow").await else { return };
+    crashing(&api, "web").await;
+    // The same fault where we may not look.
+    let other = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "alone", "namespace": "bank"},
+        "spec": {"containers": [{"name": "app", "image": "web:1"}], "nodeName": "n1"}, "status": crash(5)});
+    assert_eq!(api.put_all("bank", vec![other]).await.refused, Vec::<String>::new());
+    watcher(&api, json!([["", ["pods"]], ["apps", ["deployments", "replicasets"]]])).await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    api.send("DELETE", &format!("{rbac}/clusterrolebindings/watcher"), &Value::Null).await.unwrap();
+    let narrow = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "watcher"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "watcher"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "shop", "name": "watcher"}]});
+    api.send("POST", &format!("{rbac}/namespaces/shop/rolebindings"), &narrow).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = account(&api, folder.path(), &token(&api, "first").await).await;
+    let server = ApiServer::find(&Access { kubeconfig: Some(kubeconfig), ..Access::default() }).await.unwrap();
+
+    // The server learns of new rights a little later.
+    let options = LookOptions { namespace: Some("shop".into()), ..LookOptions::default() };
+    let mut seen = look(&server, &options).await;
+    for _ in 0..100 {
+        if seen.as_ref().is_ok_and(|s| s.world.pods.len() == 1) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        seen = look(&server, &options).await;
+    }
+    let sight = seen.unwrap();
+    let found = scan(&sight.world, &Options::default(), see::now());
+    let told: Vec<_> = found.iter().map(|f| (f.object.to_string(), f.fault.slug())).collect();
+    assert_eq!(told, [("Deployment shop/web".to_owned(), "crash_loop")]);
+    let unseen: Vec<&str> = sight.unseen.iter().map(|u| u.what.as_str()).collect();
+    for what in ["nodes", "secrets", "configmaps", "services", "events"] {
+        let why = sight.unseen.iter().find(|u| u.what == what).map(|u| u.why.clone()).unwrap_or_default();
+        assert!(why.contains("forbidden"), "{what} is not said to be unseen: {unseen:?}");
+    }
+    assert!(!unseen.contains(&"pods") && !unseen.contains(&"deployments"), "{unseen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
