@@ -282,9 +282,11 @@ kind: PodDisruptionBudget
 metadata: {{ name: web, namespace: NS }}
 spec: {{ maxUnavailable: 1, selector: {{ matchLabels: {{ app: web }} }} }}
 ",
-        WEB.replace(
+        WEB.replace("replicas: 2", "replicas: 3").replace(
             "      containers:",
             "      tolerations: [ { key: story, operator: Exists } ]
+      topologySpreadConstraints:
+        - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: web } } }
       affinity:
         nodeAffinity:
           preferredDuringSchedulingIgnoredDuringExecution:

@@ -131,6 +131,11 @@ fn every_playbook_binds_where_it_belongs_and_the_checker_finds_nothing() {
                 "kubernetes_resume_rollout" => {
                     case.images.get_mut(&entity).unwrap().insert("paused".into(), json!(true));
                 }
+                "kubernetes_labels_back" => {
+                    // The database stands for the workload behind the service.
+                    let behind = case.images.get_mut(&id("database", "shop-db")).unwrap();
+                    behind.extend(crate::image(json!({"version": "1.8.2#2", "previous_version": "1.8.2"})));
+                }
                 "kubernetes_drain_node" => {
                     case.images.get_mut(&entity).unwrap().insert("pods".into(), json!(4));
                 }
