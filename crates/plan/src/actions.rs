@@ -162,8 +162,10 @@ impl ActionInfo {
                 changes true restorable true partial false [] ["schedulable", "ready"]),
             ActionType::UncordonNode => action!(UncordonNode "lets things start on a node again" Low
                 changes true restorable true partial false [] ["schedulable", "ready"]),
-            ActionType::DeletePod => action!(DeletePod "deletes a pod that is stuck, for its controller to make another" Medium
-                changes true restorable false partial false [] ["pod_uid", "stuck"]),
+            ActionType::DeletePod => {
+                action!(DeletePod "deletes a pod that is stuck, for its controller to make another" Medium
+                changes true restorable false partial false [] ["pod_uid", "stuck"])
+            }
             ActionType::GitopsRollback => action!(GitopsRollback "back to what was synced before" Medium
                 changes true restorable true partial false [
                     param("revision", Text, true, None, "commit that was synced before"),

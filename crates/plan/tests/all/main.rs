@@ -37,6 +37,8 @@ services:
   - { name: orders, kind: topic, owner: platform }
   - { name: coredns, kind: workload, owner: platform }
   - { name: node-1, kind: node, owner: platform }
+  - { name: status-page, owner: platform, depends_on: [status-web] }
+  - { name: status-web, kind: workload, owner: platform }
 "#;
 
 pub(crate) fn id(kind: &str, name: &str) -> EntityId {
