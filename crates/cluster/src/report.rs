@@ -42,10 +42,26 @@ struct Open {
     score: f64,
     description: String,
     sample: String,
+    /// Kinds of object that it was seen by, in small letters: when one of them cannot be seen, nobody knows whether it is over.
+    #[serde(default)]
+    seen_by: BTreeSet<String>,
     /// Since when it is no longer found.
     gone: Option<Timestamp>,
     /// When it was told to be over.
     closed: Option<Timestamp>,
+}
+
+impl Open {
+    /// Whether it cannot be known if it is there.
+    fn is_unseen(&self, blind: &BTreeSet<String>) -> bool {
+        blind.contains(&self.object.kind) || blind.iter().any(|kind| self.seen_by.contains(&kind.to_ascii_lowercase()))
+    }
+}
+
+/// The kinds of object that a finding rests on, in small letters: its cause, and what its evidence is read from.
+fn kinds_of(finding: &Finding) -> BTreeSet<String> {
+    let cause = finding.cause.object.kind.to_ascii_lowercase();
+    finding.evidence.iter().map(|fact| fact.source.clone()).chain(std::iter::once(cause)).collect()
 }
 
 /// One reading of the series that says whether a fault is there.
@@ -109,6 +125,7 @@ impl Reporter {
                 // A return within the echo is a new occurrence: its onset is now.
                 Some(open) if open.closed.is_none() => {
                     open.gone = None;
+                    open.seen_by = kinds_of(finding);
                     let worse = (open.score - score).abs() > f64::EPSILON;
                     let again = now.since(open.told_at) >= AGAIN;
                     if worse || again || open.description != description {
@@ -129,6 +146,7 @@ impl Reporter {
                         score,
                         description,
                         sample,
+                        seen_by: kinds_of(finding),
                         gone: None,
                         closed: None,
                     };
@@ -138,7 +156,7 @@ impl Reporter {
             }
         }
         for (key, open) in &mut self.open {
-            if seen.contains_key(key) || open.closed.is_some() || blind.contains(&open.object.kind) {
+            if seen.contains_key(key) || open.closed.is_some() || open.is_unseen(blind) {
                 continue;
             }
             let since = *open.gone.get_or_insert(now);
@@ -151,7 +169,7 @@ impl Reporter {
         told.readings = self
             .open
             .iter()
-            .filter(|(_, o)| !blind.contains(&o.object.kind))
+            .filter(|(key, o)| seen.contains_key(*key) || !o.is_unseen(blind))
             .map(|(key, o)| FaultReading {
                 entity: entity_of(&self.cluster, &o.object),
                 fault: o.fault,
@@ -311,6 +329,20 @@ mod tests {
         let blind = BTreeSet::from(["Deployment".to_owned()]);
         let told = r.step(&[], &blind, at(600));
         assert_eq!((told.anomalies.len(), told.readings.len(), r.open()), (0, 0, 1));
+    }
+
+    #[test]
+    fn what_was_seen_by_kinds_that_cannot_be_seen_any_more_is_not_over() {
+        let mut r = Reporter::new("eu", ReportConfig::default(), b"");
+        let pod = ObjectRef::new("Pod", "shop", "web-1-x");
+        r.step(&[finding("web").field(&pod, "status.phase", "Failed")], &BTreeSet::new(), at(0));
+        let mut r = Reporter::new("eu", ReportConfig::default(), &r.state());
+        let told = r.step(&[], &BTreeSet::from(["Pod".to_owned()]), at(600));
+        assert_eq!((told.anomalies.len(), told.readings.len(), r.open()), (0, 0, 1));
+        // Other kinds do not matter, and what is found is there although something else cannot be seen.
+        r.step(&[], &BTreeSet::from(["Node".to_owned()]), at(601));
+        let told = r.step(&[], &BTreeSet::from(["Node".to_owned()]), at(700));
+        assert_eq!(phases(&told), [Phase::Closed]);
     }
 
     #[test]

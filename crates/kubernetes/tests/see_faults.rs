@@ -273,8 +273,26 @@ async fn kinds_that_are_refused_are_said_and_the_rest_is_seen() {
     // Nothing is concluded from what is not seen: this is all that is told.
     let told: Vec<String> = running.alerts().iter().map(|a| a.entity.id.to_string()).collect();
     assert_eq!(told, [WEB]);
+
+    // A right that is taken away: a fault that is seen no more is not over, also when it is.
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/watcher";
+    let rights = api.send("GET", role, &Value::Null).await.unwrap()["rules"].clone();
+    api.send("PATCH", role, &json!({"rules": [rights[1]]})).await.unwrap();
+    api.script("kill");
+    api.script("restart");
+    until("pods are said to be refused", || {
+        let detail = running.test.health().detail;
+        detail.split("; ").any(|part| part.contains(" Pod,") && part.ends_with(": forbidden")).then_some(())
+    })
+    .await;
+    assert_eq!(running.test.health().status, Health::Degraded);
     api.send("PATCH", POD_STATUS, &json!({"status": fine()})).await.unwrap();
+    // Longer than it takes to call a fault over that is gone.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(running.phases(WEB, Phase::Closed), 0, "a fault was closed while nobody could see");
+    api.send("PATCH", role, &json!({"rules": rights})).await.unwrap();
     until("the fault is over", || (running.phases(WEB, Phase::Closed) == 1).then_some(())).await;
+    assert_eq!(running.phases(WEB, Phase::Open), 1);
     running.end().await;
 }
 
