@@ -137,7 +137,7 @@ fn check_tells_ten_mistakes_at_once() {
          a relative path is taken from the folder of the configuration",
         "  line 12: bus.type: \"rabbitmq\" is not `embedded`, `kafka` or `memory`; write one of these",
         "  line 15: sources.web.type: \"log_file\" is not `host`, `exec`, `log_files`, `journald`, `syslog`, \
-         `prometheus_scrape` or `prometheus_query`; did you mean `log_files`?",
+         `prometheus_scrape`, `prometheus_query` or `kubernetes`; did you mean `log_files`?",
         "  line 18: sources.disk: run a collector: name the program in `command`; \
          `nightshift config reference` has every key of each type of source",
         "  line 22: metrics.listen: 127.0.0.1:4317 is taken by otlp.grpc_listen; \
